@@ -12,6 +12,7 @@ namespace shoal {
 
 enum class LogLevel { kDebug, kInfo, kWarning, kError };
 
+// Where the log goes and how much of it; a plain value.
 struct LogOptions {
   std::string file;  // empty: standard error
   std::string level = "info";  // debug, info, warning, error

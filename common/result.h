@@ -67,6 +67,7 @@ enum class ErrorCode : uint32_t {
   kOldIncarnation = 84,   // the sender belongs to an earlier life of the metadata
 };
 
+// Why something failed: a code for programs, a line for people. A plain value.
 struct Error {
   ErrorCode code = ErrorCode::kInternal;
   std::string message;  // for people: names the thing, says why, one line
