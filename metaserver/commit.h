@@ -1,0 +1,102 @@
+// The commit seam: every change of the metaserver passes through it, in order, as one atomic batch each.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "common/event_loop.h"
+#include "common/ids.h"
+#include "common/result.h"
+
+namespace leveldb {
+class DB;
+class WriteBatch;
+}  // namespace leveldb
+
+namespace shoal::meta {
+
+class LogTracker;  // metaserver/meta_env.h: knows the file that LevelDB's log is
+
+// How far a batch has come. kLogged: in the operating system (survives the death of the process). kDurable: on
+// the disk (survives power loss).
+enum class CommitLevel { kLogged, kDurable };
+
+// Takes batches with rising transaction numbers, writes all that wait as one (group commit) on a thread of its own,
+// syncs the log on another one: when somebody waits for kDurable, and every `sync_interval` at the latest. Owner:
+// MetaServer. All public functions are called on the loop unless noted. A failed write or sync is final: from then on
+// every wait fails with kReadOnly and a message that says what to do, until the process is started again.
+class Commit {
+ public:
+  Commit(EventLoop& loop, leveldb::DB* db, LogTracker* log, TxnId last, Duration sync_interval);
+  ~Commit();  // Stop
+  // Writes what is queued, syncs, and ends the threads. Waiters that are left fail with kCancelled.
+  void Stop();
+
+  // Numbers are given by Next() and submitted in that order, at once.
+  TxnId Next() const { return TxnId(submitted_.value + 1); }
+  void Submit(TxnId txn, leveldb::WriteBatch batch);
+
+  TxnId submitted() const { return submitted_; }
+  TxnId logged() const { return logged_; }
+  TxnId durable() const { return durable_; }
+  // Why nothing can be written any more; ok while all is well.
+  const Status& health() const { return health_; }
+
+  // Ends when `txn` has come that far. Ready at once when it has.
+  Task<Status> Wait(TxnId txn, CommitLevel level);
+  // Without a coroutine: `done` is called on the loop, at once when it has come that far.
+  void WhenReached(TxnId txn, CommitLevel level, std::move_only_function<void(const Status&)> done);
+  // Called on the loop after each step forward, before the waiters.
+  void OnLogged(std::function<void(TxnId)> callback) { on_logged_ = std::move(callback); }
+
+ private:
+  struct Waiter {
+    TxnId txn;
+    std::move_only_function<void(const Status&)> done;
+  };
+  void WriteLoop();
+  void SyncLoop();
+  void StepLogged(TxnId txn);
+  void StepDurable(TxnId txn);
+  void Failed(const Error& error);
+  void RequestSync();
+  static void Insert(std::deque<Waiter>& waiters, Waiter waiter);
+  static void Release(std::deque<Waiter>& waiters, TxnId reached);
+
+  EventLoop& loop_;
+  leveldb::DB* db_;
+  LogTracker* log_;
+  const Duration sync_interval_;
+
+  // On the loop.
+  TxnId submitted_, logged_, durable_;
+  Status health_;
+  std::deque<Waiter> logged_waiters_, durable_waiters_;
+  std::function<void(TxnId)> on_logged_;
+  bool stopped_ = false;
+
+  // Shared with the write thread, under mutex_.
+  std::mutex mutex_;
+  std::condition_variable work_;
+  std::vector<leveldb::WriteBatch> queue_;
+  TxnId queued_;
+  bool stop_ = false;
+  std::atomic<uint64_t> queue_size_{0};
+
+  // Shared with the sync thread, under sync_mutex_.
+  std::mutex sync_mutex_;
+  std::condition_variable sync_work_;
+  bool sync_wanted_ = false;
+  bool sync_stop_ = false;
+  std::atomic<uint64_t> written_{0};  // the highest number in the operating system
+  std::thread writer_, syncer_;
+  std::shared_ptr<bool> alive_;  // posts that outlive this object see it false; read and written on the loop
+};
+
+}  // namespace shoal::meta

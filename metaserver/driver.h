@@ -1,0 +1,193 @@
+// The driver: runs operations over Views, and answers requests with what they made.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "common/event_loop.h"
+#include "common/metrics.h"
+#include "common/rpc/rpc.h"
+#include "metaserver/commit.h"
+#include "metaserver/context.h"
+#include "metaserver/view.h"
+
+namespace shoal::meta {
+
+// Inodes whose size is being changed in several steps. In memory: after a restart the intents name them again.
+// Namespace thread.
+class BusyTable {
+ public:
+  explicit BusyTable(EventLoop& loop) : wake_(loop) {}
+  bool Contains(InodeId id) const { return inodes_.contains(id); }
+  void Set(InodeId id) { ++inodes_[id]; }
+  void Clear(InodeId id);
+  // Ends when the inode is not busy.
+  Task<void> WaitFor(InodeId id);
+
+ private:
+  std::unordered_map<InodeId, int> inodes_;
+  WaitList wake_;
+};
+
+enum class OpKind {
+  kRead,      // changes nothing
+  kMutation,  // remembered by (slot, sequence) when the caller gives a sequence
+};
+
+// One request's messages and function. Made per request by the driver.
+class Call {
+ public:
+  virtual ~Call() = default;
+  virtual Message& request() = 0;
+  virtual Message& response() = 0;
+  virtual const pb::Caller& caller() const = 0;
+  virtual Status Run(View& view) = 0;
+};
+
+// What a coroutine method knows of its request. A plain value.
+struct CallInfo {
+  std::shared_ptr<Connection> connection;
+  SteadyTime deadline;
+};
+
+// Runs every operation: session and idempotency, attempts (fetch what is cold, wait, run again), one batch per
+// success, answers when logged, metrics by method. Owner: MetaServer. Namespace thread.
+class Driver {
+ public:
+  explicit Driver(MetaContext& context);
+  ~Driver();
+  // Refuses new requests, ends those that wait, and returns when none is left.
+  Task<void> Stop();
+
+  // Registers a method that is one operation: Status Run(View&, const Request&, Response&), a plain function. Its
+  // request has a `caller` of a live session.
+  template <typename Req, typename Resp>
+  void On(pb::Method method, OpKind kind, Status (*run)(View&, const Req&, Resp&)) {
+    Register(method, kind, [run]() -> std::unique_ptr<Call> { return std::make_unique<TypedCall<Req, Resp>>(run); });
+  }
+  // Same, bound to an object (which outlives the driver).
+  template <typename Req, typename Resp, typename Object>
+  void On(pb::Method method, OpKind kind, Object* object, Status (Object::*run)(View&, const Req&, Resp&)) {
+    Register(method, kind, [object, run]() -> std::unique_ptr<Call> {
+      return std::make_unique<BoundCall<Req, Resp, Object>>(object, run);
+    });
+  }
+  // Registers a method that takes several steps: a coroutine that runs operations with Execute. Never remembered, so
+  // it must be harmless when run twice. Returns the transaction that its answer rests on. Req and Resp outlive it.
+  // Where the request has a `caller`, it must be of a live session.
+  template <typename Req, typename Resp>
+  void OnTask(pb::Method method, std::function<Task<Result<TxnId>>(CallInfo, const Req&, Resp&)> run) {
+    RegisterTask(method, [this, run](Request request) {
+      group_.Spawn(RunTask<Req, Resp>(method_stats(request.method()), run, std::move(request)));
+    });
+  }
+
+  // Runs an operation of the metaserver itself, as root, in one batch; ends when the batch has come to `level`.
+  // House rule of task.h: pass a named std::function, moved. `run` may be run several times.
+  Task<Result<TxnId>> Execute(std::function<Status(View&)> run, CommitLevel level = CommitLevel::kLogged,
+                              std::optional<SteadyTime> deadline = std::nullopt);
+
+  // For tests and for the few that have a Caller but no request: as a client's request, without a network.
+  // `response` gets the serialized answer. Uses the slot when caller.sequence() is not 0.
+  Task<Result<TxnId>> Run(pb::Method method, std::string request, std::string* response);
+
+  // Spawns background work that Stop waits for.
+  void Spawn(Task<void> task) { group_.Spawn(std::move(task)); }
+  bool stopping() const { return stopping_; }
+
+  // One method's numbers.
+  struct MethodStats {
+    Counter* calls;
+    Counter* errors;
+    Histogram* latency;
+  };
+  MethodStats& method_stats(pb::Method method);
+
+ private:
+  template <typename Req, typename Resp>
+  struct TypedCall final : Call {
+    explicit TypedCall(Status (*f)(View&, const Req&, Resp&)) : run(f) {}
+    Message& request() override { return req; }
+    Message& response() override { return resp; }
+    const pb::Caller& caller() const override { return req.caller(); }
+    Status Run(View& view) override { return run(view, req, resp); }
+    Req req;
+    Resp resp;
+    Status (*run)(View&, const Req&, Resp&);
+  };
+  template <typename Req, typename Resp, typename Object>
+  struct BoundCall final : Call {
+    BoundCall(Object* o, Status (Object::*f)(View&, const Req&, Resp&)) : object(o), run(f) {}
+    Message& request() override { return req; }
+    Message& response() override { return resp; }
+    const pb::Caller& caller() const override { return req.caller(); }
+    Status Run(View& view) override { return (object->*run)(view, req, resp); }
+    Req req;
+    Resp resp;
+    Object* object;
+    Status (Object::*run)(View&, const Req&, Resp&);
+  };
+  struct Operation {
+    OpKind kind;
+    std::function<std::unique_ptr<Call>()> make;
+    MethodStats stats;
+  };
+  struct Outcome {
+    TxnId txn;  // what the answer rests on
+    bool durable = false;
+  };
+
+  void Register(pb::Method method, OpKind kind, std::function<std::unique_ptr<Call>()> make);
+  void RegisterTask(pb::Method method, Dispatcher::Handler handler);
+  Status CheckCaller(const pb::Caller& caller) const;
+
+  template <typename Req, typename Resp>
+  Task<void> RunTask(MethodStats& stats, std::function<Task<Result<TxnId>>(CallInfo, const Req&, Resp&)> run,
+                     Request request) {
+    auto start = std::chrono::steady_clock::now();
+    Req req;
+    Resp resp;
+    Status parsed = request.Parse(req);
+    if constexpr (requires { req.caller(); }) {
+      if (parsed) parsed = CheckCaller(req.caller());
+    }
+    if (!parsed) {
+      Finish(stats, start, false);
+      request.AnswerError(parsed.error());
+      co_return;
+    }
+    CallInfo info{request.connection(), request.deadline()};
+    Task<Result<TxnId>> task = run(std::move(info), req, resp);
+    Result<TxnId> done = co_await task;
+    Finish(stats, start, done.has_value());
+    if (done) {
+      request.Answer(resp, Payload(), *done);
+    } else {
+      request.AnswerError(done.error());
+    }
+  }
+  void Finish(MethodStats& stats, SteadyTime start, bool ok);
+
+  void HandleRequest(Operation& operation, Request request);
+  Task<void> Serve(Operation* operation, std::unique_ptr<Call> call, Request request, SteadyTime start);
+  Task<Result<Outcome>> RunCall(Operation* operation, Call* call, pb::Method method, SteadyTime deadline,
+                                std::string* serialized);
+  // Attempts until success or failure. Synchronous when nothing is cold.
+  Task<Result<Outcome>> Attempts(std::function<Status(View&)> run, const pb::Caller* caller, SteadyTime deadline);
+  // One attempt; nullopt: abandoned, `view` says for what.
+  std::optional<Result<Outcome>> Attempt(View& view, Status result);
+  Outcome Apply(View& view);
+  Task<Status> Prepare(View& view, SteadyTime deadline);
+
+  MetaContext& context_;
+  std::unordered_map<int, std::unique_ptr<Operation>> operations_;
+  std::unordered_map<int, MethodStats> stats_;
+  pb::Caller root_;
+  bool stopping_ = false;
+  TaskGroup group_;
+};
+
+}  // namespace shoal::meta

@@ -1,0 +1,95 @@
+// Sessions: clients that the metaserver knows, what they have open, and their remembered answers.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "common/event_loop.h"
+#include "common/ids.h"
+#include "common/proto/meta.pb.h"
+#include "common/result.h"
+#include "common/rpc/rpc.h"
+#include "metaserver/context.h"
+#include "metaserver/view.h"
+
+namespace shoal::meta {
+
+// One slot of a session in memory: its last answer, or the execution under way.
+struct SlotState {
+  uint64_t sequence = 0;     // of the last request that was begun
+  bool known = false;        // false: its SlotRecord has not been read since the start
+  bool running = false;
+  bool answered = false;     // `response` is the answer to `sequence`
+  std::string response;
+  TxnId txn;
+  std::unique_ptr<WaitList> joined;  // retries that wait for the first execution
+};
+
+// One client's session.
+struct Session {
+  SessionId id;
+  std::string client_uuid;
+  std::string name;
+  std::string host;
+  std::weak_ptr<Connection> connection;
+  SteadyTime last_seen;
+  bool resumed = true;       // false: known from before a restart, and not heard of since
+  std::unordered_map<InodeId, uint32_t> opens;
+  std::vector<SlotState> slots;
+};
+
+// All sessions. A session is persistent (SessionRecord); its opens are told again by the client when it resumes.
+// Without a sign of life for the session timeout it ends: its opens, locks and grants go. Owner: MetaServer;
+// namespace thread.
+class Sessions {
+ public:
+  explicit Sessions(MetaContext& context);
+  ~Sessions();
+  // Registers OPEN_SESSION, KEEP_ALIVE, CLOSE_SESSION, RELEASE.
+  void Register();
+  // Reads the sessions and orphans of before the restart, starts the expiry timer.
+  Task<Status> Start();
+  void Stop();
+
+  // A live session or null.
+  Session* Find(SessionId id);
+  const std::unordered_map<SessionId, std::unique_ptr<Session>>& all() const { return sessions_; }
+
+  // Any session has it open, or may have (one that has not resumed yet after a restart).
+  bool MayBeOpen(InodeId inode) const;
+  bool IsOpen(SessionId session, InodeId inode) const;
+  void AddOpen(SessionId session, InodeId inode);
+  // An inode lost its last name while open: it is reaped after its last close.
+  void AddOrphan(InodeId inode) { orphans_[inode] = true; }
+  // The number of opens ended. Schedules reaping of an orphan whose last open it was.
+  void Release(Session& session, InodeId inode, uint32_t count = 1);
+
+ private:
+  Task<Result<TxnId>> OpenSession(CallInfo info, const pb::OpenSessionRequest& request,
+                                  pb::OpenSessionResponse& response);
+  Task<Result<TxnId>> KeepAlive(CallInfo info, const pb::KeepAliveRequest& request, pb::KeepAliveResponse& response);
+  Task<Result<TxnId>> CloseSession(CallInfo info, const pb::CloseSessionRequest& request,
+                                   pb::CloseSessionResponse& response);
+  Task<Result<TxnId>> ReleaseInodes(CallInfo info, const pb::ReleaseRequest& request, pb::ReleaseResponse& response);
+  Session* Add(SessionId id, const pb::SessionRecord& record);
+  bool Resume(Session& session, const pb::OpenSessionRequest& request);
+  Task<Status> End(SessionId id, const char* why);
+  void CheckOrphans();
+  void OrphanClosed(InodeId inode);
+  Task<void> ReapOrphan(InodeId inode);
+  Task<void> EndExpired(SessionId id);
+  void Tick();
+
+  MetaContext& context_;
+  std::unordered_map<SessionId, std::unique_ptr<Session>> sessions_;
+  std::unordered_map<InodeId, uint32_t> open_counts_;  // over all sessions
+  std::unordered_map<InodeId, bool> orphans_;
+  size_t unresumed_ = 0;
+  std::unique_ptr<EventLoop::Timer> timer_;
+};
+
+}  // namespace shoal::meta
