@@ -211,7 +211,7 @@ class Channel {
 
  private:
   struct Impl;
-  std::unique_ptr<Impl> impl_;
+  std::shared_ptr<Impl> impl_;
 };
 
 // Listens and hands authenticated connections to the loops in turn. Owner: the program's main object; Start and
