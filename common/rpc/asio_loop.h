@@ -1,7 +1,6 @@
 // The one header that shows asio: what the sources of the RPC layer and the event loop share.
 #pragma once
 
-#define ASIO_STANDALONE 1
 #include <asio/io_context.hpp>
 #include <asio/steady_timer.hpp>
 #include <coroutine>

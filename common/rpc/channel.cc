@@ -1,7 +1,7 @@
-#include <asio/ip/tcp.hpp>
-
 #include "common/log.h"
 #include "common/rpc/connection.h"
+
+#include <asio/ip/tcp.hpp>
 
 namespace shoal {
 namespace {

@@ -1,9 +1,10 @@
-#include <asio/ip/tcp.hpp>
 #include <mutex>
 #include <set>
 
 #include "common/log.h"
 #include "common/rpc/connection.h"
+
+#include <asio/ip/tcp.hpp>
 
 namespace shoal {
 namespace {
