@@ -120,14 +120,17 @@ Daemon::~Daemon() {
   if (pipe_ >= 0) close(pipe_);
 }
 
-void Daemon::Ready() {
+void Daemon::RedirectStderr(const std::string& path) {
+  int fd = path.empty() ? open("/dev/null", O_RDWR | O_CLOEXEC)
+                        : open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
+  if (fd < 0) return;
+  dup2(fd, 2);
+  close(fd);
+}
+
+void Daemon::Ready(const std::string& stderr_file) {
   if (pipe_ < 0) return;
-  // From here on nobody reads standard error: what a library prints there goes to /dev/null, errors go to the log.
-  int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-  if (null >= 0) {
-    dup2(null, 2);
-    close(null);
-  }
+  RedirectStderr(stderr_file);
   [[maybe_unused]] ssize_t n = write(pipe_, &kReady, 1);
   close(std::exchange(pipe_, -1));
 }

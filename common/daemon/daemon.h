@@ -43,9 +43,13 @@ class Daemon {
   Daemon(const Daemon&) = delete;
   Daemon& operator=(const Daemon&) = delete;
 
-  void Ready();
+  // In the background, standard error goes to `stderr_file` from here on ("": /dev/null): the last words of a dying
+  // process belong into its log.
+  void Ready(const std::string& stderr_file = {});
   // Reports the error to whoever started the program; returns main's exit code (1).
   int Failed(const Error& error);
+  // Points standard error at `path` (opened for appending, made if need be); "": /dev/null.
+  static void RedirectStderr(const std::string& path);
 
  private:
   Daemon(std::string program, int pipe) : program_(std::move(program)), pipe_(pipe) {}

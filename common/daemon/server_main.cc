@@ -154,12 +154,13 @@ int RunServer(const ServerSettings& settings, std::function<std::unique_ptr<Runn
         LogInfo("{} ends: {}", settings.program, signal == SIGINT ? "SIGINT" : "SIGTERM");
         loop.Stop();
       },
-      [] {
+      [&settings] {
         ReopenLog();
+        if (settings.daemon) Daemon::RedirectStderr(settings.log.file);
         LogInfo("log opened again");
       });
   LogInfo("{} {} serves on port {} (HTTP on {}), process {}", settings.program, kVersion, server->port(), http.port(), getpid());
-  (*daemon)->Ready();
+  (*daemon)->Ready(settings.log.file);
   loop.Run();
   http.Stop();
   server->Stop();
