@@ -47,8 +47,11 @@ def registered(path, root):
                 if "${" in text and re.search(r"(?<![\w./-])" + re.escape(stem) + r"(?![\w./-])", text):
                     return True
         if os.path.realpath(where) == os.path.realpath(root):
-            return False
+            break
         where = os.path.dirname(where)
+    # A program's main file may stand in the list of another folder.
+    named = "${CMAKE_SOURCE_DIR}/" + os.path.relpath(path, root)
+    return any(named in re.sub(r"#.*", "", read(p)) for p in files(root) if os.path.basename(p) == "CMakeLists.txt")
 
 
 def undocumented(text):
