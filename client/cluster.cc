@@ -1,0 +1,45 @@
+// The operations on the whole cluster.
+#include "client/engine_impl.h"
+
+namespace shoal::client {
+
+Task<Status> Engine::SyncAll(const Cred& cred) {
+  uint64_t errors = impl_->core.write_errors.value();
+  co_await impl_->writer.FlushAll();
+  pb::SyncAllRequest request;
+  Result<pb::SyncAllResponse> response =
+      co_await impl_->core.session.Call<pb::SyncAllResponse>(pb::SYNC_ALL, request, cred, CallKind::kMutate);
+  if (!response) co_return Fail(std::move(response).error());
+  if (impl_->core.write_errors.value() != errors) {
+    co_return Fail(ErrorCode::kIo, "some data could not be written: the files' next fsync or close says why");
+  }
+  co_return Status{};
+}
+
+Task<Result<pb::ClusterStatusResponse>> Engine::ClusterStatus() {
+  pb::ClusterStatusRequest request;
+  Result<pb::ClusterStatusResponse> response =
+      co_await impl_->core.session.CallPlain<pb::ClusterStatusResponse>(pb::CLUSTER_STATUS, request);
+  co_return response;
+}
+
+Task<Result<pb::ListServersResponse>> Engine::ListServers() {
+  pb::ListServersRequest request;
+  Result<pb::ListServersResponse> response =
+      co_await impl_->core.session.CallPlain<pb::ListServersResponse>(pb::LIST_SERVERS, request);
+  co_return response;
+}
+
+Task<Result<pb::StatPathResponse>> Engine::StatPath(const Cred& cred, std::string_view path, InodeId inode,
+                                                    uint64_t first_index, uint32_t max_chunks) {
+  pb::StatPathRequest request;
+  request.set_path(path.data(), path.size());
+  request.set_inode(inode.value);
+  request.set_first_index(first_index);
+  request.set_max_chunks(max_chunks);
+  Result<pb::StatPathResponse> response =
+      co_await impl_->core.session.Call<pb::StatPathResponse>(pb::STAT_PATH, request, cred, CallKind::kRead);
+  co_return response;
+}
+
+}  // namespace shoal::client

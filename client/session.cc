@@ -1,0 +1,339 @@
+#include "client/session.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <random>
+
+#include "common/log.h"
+
+namespace shoal::client {
+namespace {
+
+constexpr uint32_t kMaxSlots = 256;
+constexpr size_t kReleaseBatch = 256;
+constexpr Duration kReleaseDelay = 10ms;
+
+SteadyTime Now() { return std::chrono::steady_clock::now(); }
+
+std::string RandomHex() {
+  std::random_device random;
+  std::string text;
+  for (int i = 0; i < 4; ++i) text += fmt::format("{:08x}", random());
+  return text;
+}
+
+std::string HostName() {
+  char name[256] = {};
+  return gethostname(name, sizeof name - 1) == 0 ? name : "unknown";
+}
+
+// The request was not executed, or nobody knows: it may be sent again, with the same slot and sequence.
+bool SendAgain(ErrorCode code) {
+  switch (code) {
+    case ErrorCode::kUnavailable:
+    case ErrorCode::kTimeout:
+    case ErrorCode::kOverloaded:
+    case ErrorCode::kNotReady:
+    case ErrorCode::kNotEnoughServers:
+    case ErrorCode::kSessionEnded:
+    case ErrorCode::kOldIncarnation:
+      return true;
+    default:
+      return false;
+  }
+}
+
+// Doing these a second time, in a new session, gives the same result.
+bool MayRepeat(pb::Method method) {
+  switch (method) {
+    case pb::SET_ATTR:
+    case pb::GRANT_WRITE:
+    case pb::COMMIT_WRITE:
+    case pb::FSYNC:
+    case pb::REPORT_REPLICA:
+    case pb::FALLOCATE:
+    case pb::SYNC_ALL:
+    case pb::OPEN:
+    case pb::SET_LOCK:
+      return true;
+    default:
+      return false;
+  }
+}
+
+bool Final(ErrorCode code) {
+  return code == ErrorCode::kAuthFailed || code == ErrorCode::kWrongCluster || code == ErrorCode::kCancelled;
+}
+
+}  // namespace
+
+Session::Session(EventLoop& loop, const ClientOptions& options, RpcContext& context)
+    : loop_(loop), options_(options), client_uuid_(RandomHex()), slot_free_(loop), wake_keeper_(loop), tasks_(loop) {
+  CHECK(!options.meta.empty());
+  for (const Address& address : options.meta) {
+    auto channel = std::make_unique<Channel>(loop, context, address);
+    channel->OnConnect([this](std::shared_ptr<Connection> connection) { return OpenSession(std::move(connection)); });
+    channels_.push_back(std::move(channel));
+  }
+}
+
+Session::~Session() = default;
+
+Task<Status> Session::Start() {
+  Result<std::shared_ptr<Connection>> connection = co_await Connect(Now() + options_.timeout);
+  if (!connection) co_return Fail(std::move(connection).error());
+  if (options_.open_session) tasks_.Spawn(Keeper());
+  co_return Status{};
+}
+
+Task<void> Session::Stop() {
+  if (!closed_ && session_ && options_.open_session) {
+    if (!released_.empty()) co_await SendReleases();
+    if (auto connection = current()) {
+      pb::CloseSessionRequest request;
+      request.set_session(session_);
+      PendingReply pending = connection->Call(pb::CLOSE_SESSION, request, Payload(), 2s);
+      Result<Reply> ignored = co_await pending;
+    }
+  }
+  Close();
+  co_await tasks_.Join();
+}
+
+void Session::Close() {
+  if (std::exchange(closed_, true)) return;
+  keeper_timer_.reset();
+  release_timer_.reset();
+  for (auto& channel : channels_) channel->Close();
+  wake_keeper_.WakeAll();
+  slot_free_.WakeAll();
+}
+
+// ---- requests ----
+
+void Session::FillCaller(pb::Caller* caller, const Cred& cred) {
+  caller->set_uid(cred.uid);
+  caller->set_gid(cred.gid);
+  caller->mutable_groups()->Assign(cred.groups.begin(), cred.groups.end());
+}
+
+Task<Session::Slot> Session::TakeSlot() {
+  while (free_slots_.empty() && !closed_) co_await slot_free_.Wait();
+  Slot slot;
+  if (!closed_) {
+    slot = free_slots_.back();
+    free_slots_.pop_back();
+    ++slot.sequence;
+  }
+  co_return slot;
+}
+
+void Session::GiveSlot(const Slot& slot) {
+  if (slot.epoch != epoch_) return;
+  free_slots_.push_back(slot);
+  slot_free_.WakeAll();
+}
+
+Task<Result<Reply>> Session::Send(pb::Method method, google::protobuf::MessageLite& request, pb::Caller* caller,
+                                  CallKind kind, Duration try_time) {
+  if (kind == CallKind::kRead) {
+    Result<Reply> reply = co_await Attempts(method, request, caller, nullptr, try_time);
+    co_return reply;
+  }
+  Slot slot;
+  if (free_slots_.empty()) {
+    slot = co_await TakeSlot();
+  } else {
+    slot = free_slots_.back();
+    free_slots_.pop_back();
+    ++slot.sequence;
+  }
+  Result<Reply> reply = co_await Attempts(method, request, caller, &slot, try_time);
+  GiveSlot(slot);
+  co_return reply;
+}
+
+Task<Result<Reply>> Session::Attempts(pb::Method method, google::protobuf::MessageLite& request, pb::Caller* caller,
+                                      Slot* slot, Duration try_time) {
+  SteadyTime deadline = Now() + std::max(options_.timeout, try_time > kTryTime ? try_time : Duration{0});
+  Duration backoff = 10ms;
+  bool sent = false;
+  for (;;) {
+    if (closed_) co_return Fail(ErrorCode::kCancelled, "the client is being stopped");
+    std::shared_ptr<Connection> connection = current();
+    if (!connection) {
+      Result<std::shared_ptr<Connection>> made = co_await Connect(deadline);
+      if (!made) co_return Fail(std::move(made).error());
+      connection = *made;
+    }
+    if (slot && slot->epoch != epoch_) {
+      if (sent && !MayRepeat(method)) {
+        co_return Fail(ErrorCode::kSessionEnded,
+                       "the metaserver has ended this client's session; whether the operation was done is not known");
+      }
+      *slot = co_await TakeSlot();
+      continue;
+    }
+    if (caller) {
+      caller->set_session(session_);
+      if (slot) {
+        caller->set_slot(slot->number);
+        caller->set_sequence(slot->sequence);
+      }
+    }
+    sent = true;
+    PendingReply pending = connection->Call(method, request, Payload(), std::min<Duration>(try_time, deadline - Now()));
+    Result<Reply> reply = co_await pending;
+    if (reply || !SendAgain(reply.error().code)) co_return reply;
+    if (reply.error().code == ErrorCode::kSessionEnded && !options_.open_session) co_return reply;
+    ErrorCode code = reply.error().code;
+    if (Now() >= deadline) {
+      if (code == ErrorCode::kNotEnoughServers || code == ErrorCode::kNotReady) co_return reply;
+      co_return Fail(ErrorCode::kTimeout, "no answer from the metaserver: " + reply.error().message);
+    }
+    if (code == ErrorCode::kSessionEnded) DropSession(connection, reply.error());
+    if (code == ErrorCode::kTimeout && try_time <= kTryTime) connection->Close(reply.error());
+    if (code == ErrorCode::kOverloaded || code == ErrorCode::kNotReady || code == ErrorCode::kNotEnoughServers) {
+      Duration pause = std::min<Duration>(backoff, deadline - Now());
+      backoff = std::min<Duration>(backoff * 2, 500ms);
+      co_await loop_.Sleep(pause);
+    }
+  }
+}
+
+// ---- connections and the session ----
+
+Task<Result<std::shared_ptr<Connection>>> Session::Connect(SteadyTime deadline) {
+  Error last;
+  for (;;) {
+    for (size_t i = 0; i < channels_.size(); ++i) {
+      if (closed_) co_return Fail(ErrorCode::kCancelled, "the client is being stopped");
+      size_t which = (current_ + i) % channels_.size();
+      Duration patience = std::min<Duration>(5s, std::max<Duration>(deadline - Now(), 1ms));
+      Result<std::shared_ptr<Connection>> made = co_await channels_[which]->Get(patience);
+      if (made) {
+        current_ = which;
+        co_return made;
+      }
+      last = made.error();
+      if (Final(last.code)) co_return Fail(last);
+    }
+    auto now = Now();
+    if (now >= deadline) break;
+    co_await loop_.Sleep(std::min<Duration>(deadline - now, 50ms));
+  }
+  std::string all;
+  for (auto& channel : channels_) all += (all.empty() ? "" : ", ") + channel->address().ToString();
+  co_return Fail(ErrorCode::kTimeout, "no metaserver answers at " + all + " (" + last.message +
+                                          "); check that shoal-metaserver runs there and that meta= names it");
+}
+
+Task<Status> Session::OpenSession(std::shared_ptr<Connection> connection) {
+  if (!options_.open_session) co_return Status{};
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    pb::OpenSessionRequest request;
+    request.set_session(session_);
+    request.set_client_uuid(client_uuid_);
+    request.set_name(options_.name);
+    request.set_host(HostName());
+    released_.clear();  // what is listed now is all that is open
+    if (fill_) fill_(request);
+    PendingReply pending = connection->Call(pb::OPEN_SESSION, request, Payload(), 10s);
+    Result<Reply> reply = co_await pending;
+    if (!reply && reply.error().code == ErrorCode::kSessionEnded && session_ != 0) {
+      session_ = 0;
+      continue;
+    }
+    if (!reply) co_return Fail(std::move(reply).error());
+    pb::OpenSessionResponse response;
+    CO_TRY(ParseReply(*reply, response));
+    SessionOpened(response);
+    connection->OnClose([this](const Error&, bool) { wake_keeper_.WakeAll(); });
+    co_return Status{};
+  }
+  co_return Fail(ErrorCode::kSessionEnded, "the metaserver opens no session for this client");
+}
+
+void Session::SessionOpened(const pb::OpenSessionResponse& response) {
+  cluster_uuid_ = response.cluster_uuid();
+  if (response.timeout_ms()) session_timeout_ = std::chrono::milliseconds(response.timeout_ms());
+  if (session_ == response.session() && response.resumed()) return;
+  bool first = !std::exchange(opened_, true);
+  session_ = response.session();
+  ++epoch_;
+  free_slots_.clear();
+  for (uint32_t i = std::clamp(response.slots(), 1u, kMaxSlots); i-- > 0;) free_slots_.push_back({i, 0, epoch_});
+  slot_free_.WakeAll();
+  if (!first) {
+    LogWarning("the metaserver has ended this client's session: a new one is open, its locks are lost");
+    if (lost_) lost_();
+  }
+}
+
+void Session::DropSession(const std::shared_ptr<Connection>& connection, const Error& why) {
+  if (connection->closed()) return;  // somebody else saw it first
+  session_ = 0;
+  connection->Close(why);
+}
+
+Task<void> Session::Keeper() {
+  while (!closed_) {
+    if (current()) {
+      keeper_timer_ = loop_.RunAfter(session_timeout_ / 3, [this] { wake_keeper_.WakeAll(); });
+      co_await wake_keeper_.Wait();
+      keeper_timer_.reset();
+      if (closed_) break;
+    }
+    if (current()) {
+      co_await KeepAlive();
+    } else {
+      Result<std::shared_ptr<Connection>> made = co_await Connect(Now() + 1s);
+      if (!made && !closed_) co_await loop_.Sleep(100ms);
+    }
+  }
+}
+
+Task<void> Session::KeepAlive() {
+  std::shared_ptr<Connection> connection = current();
+  pb::KeepAliveRequest request;
+  request.set_session(session_);
+  PendingReply pending = connection->Call(pb::KEEP_ALIVE, request, Payload(), 10s);
+  Result<Reply> reply = co_await pending;
+  if (reply || closed_) co_return;
+  if (reply.error().code == ErrorCode::kSessionEnded) DropSession(connection, reply.error());
+  if (reply.error().code == ErrorCode::kTimeout) connection->Close(reply.error());
+}
+
+// ---- releases ----
+
+void Session::Released(InodeId inode) {
+  released_.push_back(inode);
+  if (closed_ || releasing_) return;
+  if (released_.size() >= kReleaseBatch) {
+    tasks_.Spawn(SendReleases());
+  } else if (!release_timer_) {
+    release_timer_ = loop_.RunAfter(kReleaseDelay, [this] {
+      release_timer_.reset();
+      if (!closed_ && !releasing_) tasks_.Spawn(SendReleases());
+    });
+  }
+}
+
+// Without a retry: when the connection is lost, the next one begins with the list of what is open.
+Task<void> Session::SendReleases() {
+  releasing_ = true;
+  while (!released_.empty() && !closed_) {
+    pb::ReleaseRequest request;
+    request.set_session(session_);
+    for (InodeId inode : released_) request.add_inodes(inode.value);
+    released_.clear();
+    std::shared_ptr<Connection> connection = current();
+    if (!connection) break;
+    PendingReply pending = connection->Call(pb::RELEASE, request, Payload(), kTryTime);
+    Result<Reply> ignored = co_await pending;
+  }
+  releasing_ = false;
+}
+
+}  // namespace shoal::client

@@ -1,0 +1,119 @@
+// Session: this client's conversation with the metaserver.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "client/attr.h"
+#include "client/engine.h"
+#include "common/proto/meta.pb.h"
+#include "common/rpc/rpc.h"
+
+namespace shoal::client {
+
+// Whether a request changes something: then it has a slot and a sequence number, and is executed once however often it
+// is sent.
+enum class CallKind { kRead, kMutate };
+
+// Connections to the metaservers (one in use at a time), the session and its slots, retries, keep-alive.
+//
+// Owner: the engine; lives on its loop. Errors: what the metaserver answered; kTimeout when none answered for
+// options.timeout; kCancelled after Close; kSessionEnded when the session was lost while a request that cannot be
+// repeated was under way.
+class Session {
+ public:
+  Session(EventLoop& loop, const ClientOptions& options, RpcContext& context);
+  ~Session();
+
+  // What a resumed session must tell: open inodes and locks. Called whenever one is opened.
+  void OnOpen(std::function<void(pb::OpenSessionRequest&)> fill) { fill_ = std::move(fill); }
+  // Called when the old session was gone and a new one stands in its place.
+  void OnLost(std::function<void()> lost) { lost_ = std::move(lost); }
+
+  Task<Status> Start();
+  // Tells the metaserver that the session ends (shortly; no retry), then ends all calls with kCancelled.
+  Task<void> Stop();
+  // The hard part of Stop: nothing is sent any more.
+  void Close();
+  bool closed() const { return closed_; }
+
+  // One request for `cred`, whose answer is parsed into a Response. `request` must have a Caller; it lives until the
+  // task ends. `try_time`: how long one attempt may take (a lock may wait for hours).
+  template <typename Response, typename RequestType>
+  Task<Result<Response>> Call(pb::Method method, RequestType& request, const Cred& cred, CallKind kind,
+                              Duration try_time = kTryTime) {
+    FillCaller(request.mutable_caller(), cred);
+    Result<Reply> reply = co_await Send(method, request, request.mutable_caller(), kind, try_time);
+    if (!reply) co_return Fail(std::move(reply).error());
+    Response response;
+    CO_TRY(ParseReply(*reply, response));
+    co_return response;
+  }
+  // A request without a Caller.
+  template <typename Response, typename RequestType>
+  Task<Result<Response>> CallPlain(pb::Method method, RequestType& request) {
+    Result<Reply> reply = co_await Send(method, request, nullptr, CallKind::kRead, kTryTime);
+    if (!reply) co_return Fail(std::move(reply).error());
+    Response response;
+    CO_TRY(ParseReply(*reply, response));
+    co_return response;
+  }
+
+  // An open of this inode has ended: the metaserver is told soon.
+  void Released(InodeId inode);
+
+  uint64_t id() const { return session_; }
+  const std::string& cluster_uuid() const { return cluster_uuid_; }
+
+ private:
+  static constexpr Duration kTryTime = 20s;
+  struct Slot {
+    uint32_t number = 0;
+    uint64_t sequence = 0;
+    uint64_t epoch = 0;  // of the session it belongs to
+  };
+
+  static void FillCaller(pb::Caller* caller, const Cred& cred);
+  Task<Result<Reply>> Send(pb::Method method, google::protobuf::MessageLite& request, pb::Caller* caller, CallKind kind,
+                           Duration try_time);
+  Task<Result<Reply>> Attempts(pb::Method method, google::protobuf::MessageLite& request, pb::Caller* caller, Slot* slot,
+                               Duration try_time);
+  Task<Slot> TakeSlot();
+  void GiveSlot(const Slot& slot);
+  Task<Result<std::shared_ptr<Connection>>> Connect(SteadyTime deadline);
+  std::shared_ptr<Connection> current() const { return channels_[current_]->current(); }
+  Task<Status> OpenSession(std::shared_ptr<Connection> connection);
+  void SessionOpened(const pb::OpenSessionResponse& response);
+  void DropSession(const std::shared_ptr<Connection>& connection, const Error& why);
+  Task<void> Keeper();
+  Task<void> KeepAlive();
+  Task<void> SendReleases();
+
+  EventLoop& loop_;
+  const ClientOptions& options_;
+  std::vector<std::unique_ptr<Channel>> channels_;
+  size_t current_ = 0;
+  std::function<void(pb::OpenSessionRequest&)> fill_;
+  std::function<void()> lost_;
+
+  std::string client_uuid_;
+  std::string cluster_uuid_;
+  uint64_t session_ = 0;
+  uint64_t epoch_ = 1;  // raised when a session was replaced by a new one
+  Duration session_timeout_ = kSessionTimeout;
+  std::vector<Slot> free_slots_;
+  WaitList slot_free_;
+  std::vector<InodeId> released_;
+  bool releasing_ = false;
+
+  bool opened_ = false;  // a first session was opened
+  bool closed_ = false;
+  WaitList wake_keeper_;
+  std::unique_ptr<EventLoop::Timer> keeper_timer_;
+  std::unique_ptr<EventLoop::Timer> release_timer_;
+  TaskGroup tasks_;
+};
+
+}  // namespace shoal::client
