@@ -1,9 +1,7 @@
 // shoal: the command line. One table of verbs; each verb is a file of its own.
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cstring>
 #include <string_view>
 
 #include "common/daemon/config.h"
@@ -98,28 +96,10 @@ int Unknown(const Arguments& arguments) {
   return kExitUsage;
 }
 
-// mount(8) calls /sbin/mount.fuse.shoal SOURCE DIR [-sfnv] [-o ...] for the type fuse.shoal.
-int RunAsMountHelper(const Arguments& arguments) {
-  Arguments passed;
-  for (size_t i = 0; i < arguments.size(); ++i) {
-    const std::string& a = arguments[i];
-    if (a == "-t" && i + 1 < arguments.size()) {
-      ++i;
-    } else if (a.size() > 1 && a[0] == '-' && a.find_first_not_of("sfnv", 1) == a.npos) {
-      if (a.find('f') != a.npos) return kExitDone;  // "fake": do nothing
-    } else {
-      passed.push_back(a);
-    }
-  }
-  return RunMount(passed);
-}
-
 }  // namespace
 
 int Main(int argc, char** argv) {
   Arguments arguments(argv + 1, argv + argc);
-  const char* slash = strrchr(argv[0], '/');
-  if (std::string_view(slash ? slash + 1 : argv[0]).starts_with("mount.")) return RunAsMountHelper(arguments);
   if (arguments.empty()) {
     PrintHelp(stderr);
     return kExitUsage;
