@@ -1,0 +1,189 @@
+// Open files: open, create, read, write, flush, fsync, release.
+#include <fcntl.h>
+
+#include <cerrno>
+
+#include "common/log.h"
+#include "fuse/ops.h"
+
+namespace shoal::fuse {
+namespace {
+
+// Until the engine tells.
+template <typename T>
+bool KeepCache(const T& opened) {
+  if constexpr (requires { opened.keep_cache; }) return opened.keep_cache;
+  else return false;
+}
+
+// What the kernel shall do with an open file's pages.
+void SetCaching(const FileHandle& file, bool keep_cache, fuse_file_info& info) {
+  info.direct_io = file.direct;
+  info.keep_cache = keep_cache && !file.direct;
+}
+
+Op Create(MountFs& fs, Call call, InodeId parent, std::string name, uint32_t mode, fuse_file_info info) {
+  call.Arm();
+  auto opened = co_await fs.engine().Create(call.cred(), parent, name, mode & 07777, info.flags);
+  fs.freshness().Changed(parent);
+  if (!opened) {
+    call.Fail(opened.error());
+    co_return;
+  }
+  fs.freshness().Changed(opened->attr.inode);
+  FileHandle* file = fs.AddFile(std::move(opened->handle), info.flags, opened->attr);
+  info.fh = reinterpret_cast<uint64_t>(file);
+  SetCaching(*file, KeepCache(*opened), info);
+  if (!call.Create(opened->attr, &info)) fs.RemoveFile(file);
+}
+
+Op Open(MountFs& fs, Call call, InodeId inode, fuse_file_info info, bool kill_suid_sgid) {
+  call.Arm();
+  auto opened = co_await fs.engine().Open(call.cred(), inode, info.flags);
+  if (info.flags & O_TRUNC) fs.freshness().Changed(inode);
+  if (!opened) {
+    call.Fail(opened.error());
+    co_return;
+  }
+  FileHandle* file = fs.AddFile(std::move(opened->handle), info.flags, opened->attr);
+  if (kill_suid_sgid && (info.flags & O_TRUNC) && (opened->attr.mode & 06000)) {
+    client::AttrChange change;
+    change.kill_suid_sgid = true;
+    auto attr = co_await fs.engine().SetAttr(call.cred(), inode, change, file->handle.get());
+    if (!attr) LogWarning("inode {}: set-id bits stay after O_TRUNC: {}", inode.value, ToString(attr.error()));
+  }
+  info.fh = reinterpret_cast<uint64_t>(file);
+  SetCaching(*file, KeepCache(*opened), info);
+  if (!call.Open(&info)) fs.RemoveFile(file);
+}
+
+Op Read(MountFs& fs, Call call, FileHandle* file, uint64_t offset, size_t size) {
+  Using<FileHandle> use(fs, file);
+  call.Arm();
+  auto data = co_await fs.engine().Read(*file->handle, offset, size);
+  if (data) call.Data(*data);
+  else call.Fail(data.error());
+}
+
+// Whether a write must be on the disks when it is answered. The kernel sends an FSYNC of its own after the O_SYNC
+// writes that go through its page cache.
+bool IsSync(const MountFs& fs, const FileHandle& file, int flags) {
+  return fs.options().sync || (file.direct && (flags & (O_SYNC | O_DSYNC)));
+}
+
+Op Write(MountFs& fs, Call call, FileHandle* file, uint64_t offset, Buffer data, bool kill_suid_sgid, bool sync) {
+  Using<FileHandle> use(fs, file);
+  call.Arm();
+  size_t size = data.size();
+  auto written = co_await fs.engine().Write(*file->handle, offset, std::move(data), kill_suid_sgid);
+  fs.freshness().Changed(file->inode());
+  if (!written) {
+    call.Fail(written.error());
+    co_return;
+  }
+  if (sync) {
+    Status status = co_await fs.engine().Fsync(*file->handle, true);
+    if (!status) {
+      call.Fail(status.error());
+      co_return;
+    }
+  }
+  call.Written(size);
+}
+
+Op Flush(MountFs& fs, Call call, FileHandle* file, uint64_t owner) {
+  Using<FileHandle> use(fs, file);
+  call.Arm();
+  CredPtr cred = call.cred_ptr();
+  Status status = co_await fs.engine().Flush(*file->handle);
+  if (fs.engine().HoldsLocks(file->inode(), owner, false)) {
+    client::LockRange all;
+    Status unlocked = co_await fs.engine().Unlock(*cred, file->inode(), owner, false, all);
+    if (!unlocked) LogWarning("inode {}: unlock at close: {}", file->inode().value, ToString(unlocked.error()));
+  }
+  call.Answer(status);
+}
+
+Op Fsync(MountFs& fs, Call call, FileHandle* file, bool data_only) {
+  Using<FileHandle> use(fs, file);
+  call.Arm();
+  Status status = co_await fs.engine().Fsync(*file->handle, data_only);
+  call.Answer(status);
+}
+
+// Gives up an flock(2) lock when the last descriptor of an open file is closed, then the file.
+Op UnlockAndRemove(MountFs& fs, CredPtr cred, FileHandle* file, uint64_t owner) {
+  client::LockRange all;
+  Status unlocked = co_await fs.engine().Unlock(*cred, file->inode(), owner, true, all);
+  if (!unlocked) LogWarning("inode {}: unlock at close: {}", file->inode().value, ToString(unlocked.error()));
+  fs.RemoveFile(file);
+}
+
+}  // namespace
+
+void CreateHandler(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode, fuse_file_info* info) {
+  MountFs& fs = FsOf(req);
+  Create(fs, Call(fs, req), fs.InodeOf(parent), name, mode, *info);
+}
+
+void OpenHandler(fuse_req_t req, fuse_ino_t node, fuse_file_info* info) {
+  MountFs& fs = FsOf(req);
+  Open(fs, Call(fs, req), fs.InodeOf(node), *info, fs.wire().KillSuidSgid());
+}
+
+void ReadHandler(fuse_req_t req, fuse_ino_t, size_t size, off_t offset, fuse_file_info* info) {
+  MountFs& fs = FsOf(req);
+  FileHandle* file = FileOf(info);
+  fs.NoteRead(*file);
+  Read(fs, Call(fs, req), file, static_cast<uint64_t>(offset), size);
+}
+
+void WriteHandler(fuse_req_t req, fuse_ino_t, const char* data, size_t size, off_t offset, fuse_file_info* info) {
+  MountFs& fs = FsOf(req);
+  FileHandle* file = FileOf(info);
+  const Wire& wire = fs.wire();
+  bool kill = wire.KillSuidSgid();
+  bool sync = IsSync(fs, *file, info->flags);
+  size_t at = static_cast<size_t>(reinterpret_cast<const uint8_t*>(data) - wire.buffer.data());
+  Buffer piece = wire.buffer.Slice(at, size);
+  Call call(fs, req);
+  if (!sync) {
+    if (auto written = fs.engine().TryWrite(*file->handle, static_cast<uint64_t>(offset), piece, kill)) {
+      fs.freshness().Changed(file->inode());
+      if (*written) call.Written(size);
+      else call.Fail(written->error());
+      return;
+    }
+  }
+  Write(fs, std::move(call), file, static_cast<uint64_t>(offset), std::move(piece), kill, sync);
+}
+
+void FlushHandler(fuse_req_t req, fuse_ino_t, fuse_file_info* info) {
+  MountFs& fs = FsOf(req);
+  FileHandle* file = FileOf(info);
+  Call call(fs, req);
+  if (fs.engine().FlushIsNothing(*file->handle) &&
+      !fs.engine().HoldsLocks(file->inode(), info->lock_owner, false)) {
+    call.Ok();
+    return;
+  }
+  Flush(fs, std::move(call), file, info->lock_owner);
+}
+
+void FsyncHandler(fuse_req_t req, fuse_ino_t, int data_only, fuse_file_info* info) {
+  MountFs& fs = FsOf(req);
+  Fsync(fs, Call(fs, req), FileOf(info), data_only != 0);
+}
+
+void ReleaseHandler(fuse_req_t req, fuse_ino_t, fuse_file_info* info) {
+  MountFs& fs = FsOf(req);
+  FileHandle* file = FileOf(info);
+  Call call(fs, req);
+  bool locked = info->flock_release && fs.engine().HoldsLocks(file->inode(), info->lock_owner, true);
+  CredPtr cred = locked ? call.cred_ptr() : nullptr;
+  call.Ok();
+  if (locked) UnlockAndRemove(fs, cred, file, info->lock_owner);
+  else fs.RemoveFile(file);
+}
+
+}  // namespace shoal::fuse
