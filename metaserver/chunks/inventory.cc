@@ -1,0 +1,215 @@
+#include "common/checksum.h"
+#include "common/log.h"
+#include "metaserver/chunks/recovery.h"
+#include "metaserver/chunks/server_ops.h"
+
+namespace shoal::meta {
+namespace {
+
+constexpr int64_t kYoung = 10'000'000'000;  // ns: a chunk this new may be missing in a list that is a little older
+constexpr Duration kVerifyTimeout = 5s;
+
+}  // namespace
+
+uint64_t ReplicaDigest(uint64_t chunk, uint32_t version, uint64_t instance) {
+  uint8_t bytes[20];
+  for (int i = 0; i < 8; i++) bytes[i] = static_cast<uint8_t>(chunk >> (8 * i));
+  for (int i = 0; i < 4; i++) bytes[8 + i] = static_cast<uint8_t>(version >> (8 * i));
+  for (int i = 0; i < 8; i++) bytes[12 + i] = static_cast<uint8_t>(instance >> (8 * i));
+  return Checksum(bytes, sizeof bytes);
+}
+
+void Inventory::Register() {
+  Driver& driver = *state_.context.driver;
+  driver.OnTask<pb::InventoryDigestRequest, pb::InventoryDigestResponse>(
+      pb::INVENTORY_DIGEST,
+      [this](CallInfo info, const pb::InventoryDigestRequest& request, pb::InventoryDigestResponse& response) {
+        return Digest(std::move(info), request, response);
+      });
+  driver.OnTask<pb::InventoryBucketRequest, pb::InventoryBucketResponse>(
+      pb::INVENTORY_BUCKET,
+      [this](CallInfo info, const pb::InventoryBucketRequest& request, pb::InventoryBucketResponse& response) {
+        return Bucket(std::move(info), request, response);
+      });
+}
+
+// Reads what the records say of a server: digests of all buckets, or the lists of the wanted ones.
+Task<Status> Inventory::Collect(ServerId server, const std::set<uint32_t>* wanted, std::array<uint64_t, 256>* digests,
+                                Buckets* buckets) {
+  Key next(KeyKind::kByServer, server.value);
+  Key end = next.PrefixEnd();
+  while (!next.empty()) {
+    if (state_.stopping()) co_return Fail(ErrorCode::kCancelled, "the metaserver stops");
+    Store::ScanOptions options;
+    options.start = next;
+    options.end = end;
+    options.filter = [wanted, digests, buckets](const Key& key, std::string_view value) {
+      uint64_t chunk = key.number(1);
+      auto bucket = static_cast<uint32_t>(InventoryBucket(chunk));
+      if (wanted && !wanted->contains(bucket)) return false;
+      pb::ByServerRecord record;
+      if (!record.ParseFromArray(value.data(), static_cast<int>(value.size()))) return false;
+      if (digests) (*digests)[bucket] += ReplicaDigest(chunk, record.version(), record.instance());
+      if (buckets) (*buckets)[bucket].push_back({chunk, record.instance()});
+      return false;
+    };
+    Task<Result<Store::ScanResult>> scan = state_.context.store->Scan(std::move(options));
+    Result<Store::ScanResult> found = co_await scan;
+    if (!found) co_return Fail(found.error());
+    next = found->next;
+  }
+  co_return Status();
+}
+
+Task<Result<TxnId>> Inventory::Digest(CallInfo info, const pb::InventoryDigestRequest& request,
+                                      pb::InventoryDigestResponse& response) {
+  ServerId server(request.server());
+  ServerEntry* entry = state_.registry.Find(server);
+  if (!entry || entry->connection != info.connection) {
+    co_return Fail(ErrorCode::kNotReady, "not registered on this connection: register");
+  }
+  if (request.digests_size() != static_cast<int>(kInventoryBuckets)) {
+    co_return Fail(ErrorCode::kInvalidArgument, "an inventory has 256 digests");
+  }
+  entry->want_inventory = false;
+  std::array<uint64_t, 256> ours{};
+  Task<Status> collect = Collect(server, nullptr, &ours, nullptr);
+  Status collected = co_await collect;
+  if (!collected) co_return Fail(collected.error());
+  std::set<uint32_t> differing;
+  for (uint32_t b = 0; b < kInventoryBuckets; b++) {
+    if (ours[b] != request.digests(static_cast<int>(b))) differing.insert(b);
+  }
+  Buckets buckets;
+  if (!differing.empty()) {
+    Task<Status> lists = Collect(server, &differing, nullptr, &buckets);
+    Status listed = co_await lists;
+    if (!listed) co_return Fail(listed.error());
+    for (uint32_t b : differing) response.add_differing(b);
+  }
+  expected_[server] = std::move(buckets);
+  LogInfo("inventory of chunkserver {}: {} of 256 buckets differ", server.value, differing.size());
+  co_return TxnId();
+}
+
+// What one reported replica is, compared with the record; a stale one is ordered to be dropped in the same batch.
+Status Inventory::Judge(View& view, ServerId server, const pb::ReplicaReport& replica, Verdict* verdict) {
+  ChunkId chunk(replica.chunk());
+  TRY_ASSIGN(const pb::ChunkRecord* record, view.GetChunk(chunk));
+  TRY_ASSIGN(const pb::DropRecord* drop,
+             view.Get<pb::DropRecord>(DropKey(server, chunk, InstanceId(replica.instance()))));
+  if (drop || state_.in_flight.contains(InstanceId(replica.instance()))) {
+    *verdict = Verdict::kFine;
+    return {};
+  }
+  *verdict = Verdict::kUnknown;
+  if (!record) return {};
+  for (const pb::ReplicaRecord& r : record->replicas()) {
+    if (r.server() != server.value || r.instance() != replica.instance()) continue;
+    uint32_t highest = std::max(record->version(), record->pending_version());
+    *verdict = replica.bad() || replica.version() < record->version() ? Verdict::kLost
+               : replica.version() > highest                          ? Verdict::kNewer
+                                                                      : Verdict::kFine;
+    return {};
+  }
+  if (replica.version() > std::max(record->version(), record->pending_version())) {
+    *verdict = Verdict::kNewer;
+    return {};
+  }
+  *verdict = Verdict::kStale;
+  pb::ReplicaRecord stale;
+  stale.set_server(server.value);
+  stale.set_instance(replica.instance());
+  PutDrop(view, state_, chunk, stale, replica.version());
+  return {};
+}
+
+Task<Result<TxnId>> Inventory::Bucket(CallInfo info, const pb::InventoryBucketRequest& request,
+                                      pb::InventoryBucketResponse&) {
+  ServerId server(request.server());
+  ServerEntry* entry = state_.registry.Find(server);
+  if (!entry || entry->connection != info.connection) {
+    co_return Fail(ErrorCode::kNotReady, "not registered on this connection: register");
+  }
+  std::set<uint64_t> have;
+  uint64_t unknown = 0;
+  for (const pb::ReplicaReport& replica : request.replicas()) {
+    have.insert(replica.instance());
+    Verdict verdict = Verdict::kFine;
+    std::function<Status(View&)> op = [&](View& view) { return Judge(view, server, replica, &verdict); };
+    Task<Result<TxnId>> judging = RunOp(state_, std::move(op), CommitLevel::kLogged);
+    Result<TxnId> judged = co_await judging;
+    if (!judged) co_return Fail(judged.error());
+    if (verdict == Verdict::kUnknown || verdict == Verdict::kNewer) {
+      (verdict == Verdict::kUnknown ? found_.unknown : found_.newer)++;
+      unknown++;
+      LogWarning("chunkserver {} has a replica that {}: chunk {} version {} instance {}; it is kept", server.value,
+                 verdict == Verdict::kUnknown ? "no record knows" : "is newer than its record", replica.chunk(),
+                 replica.version(), replica.instance());
+    } else if (verdict == Verdict::kStale) {
+      found_.stale++;
+    } else if (verdict == Verdict::kLost) {
+      found_.lost++;
+      std::string why = replica.bad() ? "its server says that it is bad" : "it has an old version";
+      Task<Status> lose = LoseReplica(ChunkId(replica.chunk()), server, InstanceId(replica.instance()), std::move(why));
+      Status lost = co_await lose;
+      if (!lost) LogWarning("chunk {}: {}", replica.chunk(), ToString(lost.error()));
+    }
+  }
+  if (unknown) state_.unknown_replicas.Set(static_cast<int64_t>(found_.unknown + found_.newer));
+  auto buckets = expected_.find(server);
+  if (buckets == expected_.end()) co_return TxnId();
+  std::vector<Expected> expected = std::move(buckets->second[request.bucket()]);
+  buckets->second.erase(request.bucket());
+  if (buckets->second.empty()) expected_.erase(buckets);
+  for (const Expected& e : expected) {
+    if (have.contains(e.instance)) continue;
+    Task<void> check = CheckMissing(server, ChunkId(e.chunk), InstanceId(e.instance));
+    co_await check;
+  }
+  co_return TxnId();
+}
+
+// The server did not list a replica that it should have: lost, if the chunk is written and the server says so again.
+Task<void> Inventory::CheckMissing(ServerId server, ChunkId chunk, InstanceId instance) {
+  bool suspicious = false;
+  uint32_t version = 0;
+  std::function<Status(View&)> op = [&](View& view) -> Status {
+    TRY_ASSIGN(const pb::ChunkRecord* record, view.GetChunk(chunk));
+    suspicious = false;
+    if (!record || !record->written() || view.now_ns() - record->created_ns() < kYoung) return {};
+    version = record->version();
+    for (const pb::ReplicaRecord& r : record->replicas()) suspicious |= r.instance() == instance.value;
+    return {};
+  };
+  Task<Result<TxnId>> look = RunOp(state_, std::move(op), CommitLevel::kLogged);
+  Result<TxnId> looked = co_await look;
+  if (!looked || !suspicious) co_return;
+  pb::VerifyChunkRequest request;
+  request.set_chunk(chunk.value);
+  request.set_version(version);
+  request.set_length(kBlockSize);
+  Task<Result<pb::VerifyChunkResponse>> call =
+      CallServer<pb::VerifyChunkResponse>(state_, server.value, pb::VERIFY_CHUNK, request, kVerifyTimeout);
+  Result<pb::VerifyChunkResponse> answer = co_await call;
+  if (answer || !IsReplicaError(answer.error().code)) co_return;
+  found_.lost++;
+  std::string why = "it is missing: " + ToString(answer.error());
+  Task<Status> lose = LoseReplica(chunk, server, instance, std::move(why));
+  Status lost = co_await lose;
+  if (!lost) LogWarning("chunk {}: {}", chunk.value, ToString(lost.error()));
+}
+
+Task<Status> Inventory::LoseReplica(ChunkId chunk, ServerId server, InstanceId instance, std::string why) {
+  LogWarning("chunk {}: the replica on server {} is lost: {}", chunk.value, server.value, why);
+  RecoveryRequest request;
+  request.chunk = chunk;
+  request.bad = instance;
+  request.version = ~0u;
+  request.for_write = false;
+  Task<Status> recover = state_.recovery->Recover(request);
+  Status recovered = co_await recover;
+  co_return recovered;
+}
+
+}  // namespace shoal::meta

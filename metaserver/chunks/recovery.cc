@@ -1,0 +1,309 @@
+#include "metaserver/chunks/recovery.h"
+
+#include <algorithm>
+#include <tuple>
+
+#include "common/log.h"
+#include "common/proto/control.pb.h"
+
+namespace shoal::meta {
+namespace {
+
+constexpr Duration kFreezeTimeout = 1s;   // of one call; a server that does not answer dies by its lease
+constexpr Duration kRaiseTimeout = 60s;   // levelling may copy a whole chunk
+constexpr Duration kAttemptTime = 25s;
+constexpr int kAttempts = 3;
+
+}  // namespace
+
+bool Recovery::Raising(ChunkId chunk) const {
+  auto it = running_.find(chunk);
+  return it != running_.end() && it->second->raising;
+}
+
+Task<Status> Recovery::WaitFor(ChunkId chunk) {
+  auto it = running_.find(chunk);
+  if (it == running_.end()) co_return Status();
+  std::shared_ptr<Run> run = it->second;
+  auto wait = run->done.Wait();
+  co_await wait;
+  co_return Status();
+}
+
+Task<Status> Recovery::Recover(RecoveryRequest request) {
+  for (;;) {
+    auto it = running_.find(request.chunk);
+    if (it == running_.end()) break;
+    std::shared_ptr<Run> first = it->second;
+    auto wait = first->done.Wait();
+    co_await wait;
+    if (!first->status && !request.bad && !request.extra) co_return first->status;
+  }
+  auto run = std::make_shared<Run>(state_.context.loop);
+  running_[request.chunk] = run;
+  Task<Status> task = RunAll(request, run);
+  run->status = co_await task;
+  running_.erase(request.chunk);
+  run->done.WakeAll();
+  co_return run->status;
+}
+
+Task<Status> Recovery::RunAll(RecoveryRequest request, std::shared_ptr<Run> run) {
+  Status status;
+  for (int i = 0; i < kAttempts; i++) {
+    if (state_.stopping()) co_return Fail(ErrorCode::kCancelled, "the metaserver stops");
+    Task<Status> attempt = Attempt(&request, run.get());
+    status = co_await attempt;
+    run->raising = false;
+    if (status || status.error().code != ErrorCode::kNotReady) break;
+  }
+  if (!status) {
+    LogWarning("chunk {} could not be recovered: {}", request.chunk.value, ToString(status.error()));
+  }
+  co_return status;
+}
+
+Task<Status> Recovery::Attempt(const RecoveryRequest* request, Run* run) {
+  Plan plan;
+  plan.deadline = std::chrono::steady_clock::now() + kAttemptTime;
+  std::function<Status(View&)> intent = [&](View& view) { return Intent(view, *request, &plan); };
+  Task<Result<TxnId>> begin = RunOp(state_, std::move(intent), CommitLevel::kDurable);
+  Result<TxnId> begun = co_await begin;
+  if (!begun) co_return Fail(begun.error());
+  if (plan.done) co_return Status();
+
+  Task<void> freeze = FreezeAll(&plan, request);
+  co_await freeze;
+  run->raising = true;
+  Task<Status> raise = RaiseAll(&plan, request);
+  Status raised = co_await raise;
+  if (!raised) co_return raised;
+
+  std::function<Status(View&)> commit = [&](View& view) { return Commit(view, *request, plan); };
+  Task<Result<TxnId>> end = RunOp(state_, std::move(commit), CommitLevel::kDurable);
+  Result<TxnId> committed = co_await end;
+  if (!committed) co_return Fail(committed.error());
+  state_.recoveries.Add();
+  std::string kept, left;
+  for (const Member& m : plan.members) {
+    std::string& list = m.left_out ? left : kept;
+    list += fmt::format("{}{}", list.empty() ? "" : ",", m.replica.server());
+  }
+  LogInfo("chunk {}: version {} on servers {}{}{}", request->chunk.value, plan.new_version, kept,
+          left.empty() ? "" : ", without ", left);
+  co_return Status();
+}
+
+Status Recovery::Intent(View& view, const RecoveryRequest& request, Plan* plan) {
+  TRY_ASSIGN(const pb::ChunkRecord* record, view.GetChunk(request.chunk));
+  if (!record) return Fail(ErrorCode::kNotFound, fmt::format("chunk {} is gone", request.chunk.value));
+  bool has_bad = false;
+  for (const pb::ReplicaRecord& r : record->replicas()) has_bad |= request.bad && r.instance() == request.bad.value;
+  bool nothing_bad = request.bad && !has_bad;
+  if (!request.extra && !has_bad && (nothing_bad || record->version() > request.version) &&
+      (nothing_bad || !record->pending_version())) {
+    plan->done = true;
+    return {};
+  }
+  uint32_t min_copies = state_.MinCopies(record->copies());
+  if (request.for_write && state_.possible_servers() < min_copies) {
+    return Fail(ErrorCode::kNotEnoughServers, fmt::format("{} chunkservers are alive, {} are needed to write",
+                                                          state_.possible_servers(), min_copies));
+  }
+  TRY_ASSIGN(plan->lease, view.NewLease());
+  TRY_ASSIGN(plan->order, view.NewOrder());
+  auto* changed = view.MutableChunk(request.chunk);
+  plan->new_version = std::max(changed->version(), changed->pending_version()) + 1;
+  changed->set_pending_version(plan->new_version);
+  changed->set_lease(plan->lease);
+  plan->record = *changed;
+  plan->members.clear();
+  plan->done = false;
+  for (const pb::ReplicaRecord& r : changed->replicas()) plan->members.push_back({.replica = r});
+  return {};
+}
+
+Task<void> Recovery::FreezeAll(Plan* plan, const RecoveryRequest* request) {
+  TaskGroup group(state_.context.loop);
+  for (Member& member : plan->members) {
+    if (request->bad && member.replica.instance() == request->bad.value) {
+      member.outcome = Outcome::kBad;
+      member.error = Error{ErrorCode::kCorrupt, "reported by its server"};
+      continue;
+    }
+    group.Spawn(FreezeOne(plan, request->chunk, &member));
+  }
+  Task<void> join = group.Join();
+  co_await join;
+}
+
+Task<void> Recovery::FreezeOne(const Plan* plan, ChunkId chunk, Member* member) {
+  pb::FreezeReplicaRequest request;
+  request.set_chunk(chunk.value);
+  request.set_version(plan->record.version());
+  request.set_instance(member->replica.instance());
+  request.set_lease(plan->lease);
+  request.set_order(plan->order);
+  uint32_t server = member->replica.server();
+  for (;;) {
+    if (state_.IsDead(server)) {
+      member->outcome = Outcome::kDead;
+      co_return;
+    }
+    if (state_.stopping() || std::chrono::steady_clock::now() > plan->deadline) {
+      member->outcome = Outcome::kStuck;
+      co_return;
+    }
+    if (state_.IsLive(server)) {
+      Task<Result<pb::FreezeReplicaResponse>> call =
+          CallServer<pb::FreezeReplicaResponse>(state_, server, pb::FREEZE_REPLICA, request, kFreezeTimeout);
+      Result<pb::FreezeReplicaResponse> answer = co_await call;
+      if (answer) {
+        member->outcome = Outcome::kFrozen;
+        member->frozen = std::move(*answer);
+        co_return;
+      }
+      member->error = answer.error();
+      if (IsReplicaError(answer.error().code)) {
+        member->outcome = Outcome::kBad;
+        co_return;
+      }
+    }
+    auto wait = state_.changed.Wait();
+    co_await wait;
+  }
+}
+
+// Decides who stays, and brings them to the new version.
+Task<Status> Recovery::RaiseAll(Plan* plan, const RecoveryRequest* request) {
+  Member* source = nullptr;
+  auto rank = [](const Member& m) {
+    return std::tuple(m.frozen.version(), m.frozen.known(), m.frozen.applied());
+  };
+  for (Member& m : plan->members) {
+    if (m.outcome == Outcome::kStuck) {
+      co_return Fail(ErrorCode::kNotReady, fmt::format("chunkserver {} does not answer for chunk {}: {}",
+                                                       m.replica.server(), request->chunk.value, ToString(m.error)));
+    }
+    m.left_out = m.outcome != Outcome::kFrozen || (plan->record.written() && !m.frozen.exists());
+    if (m.outcome == Outcome::kBad || (m.left_out && m.outcome == Outcome::kFrozen)) {
+      LogWarning("chunk {}: the replica on server {} is left out: {}", request->chunk.value, m.replica.server(),
+                 m.outcome == Outcome::kBad ? ToString(m.error) : "it is missing");
+    }
+    if (!m.left_out && m.frozen.exists() && (!source || rank(m) > rank(*source))) source = &m;
+  }
+  if (!source) {
+    if (plan->record.written()) {
+      co_return Fail(ErrorCode::kUnavailable, fmt::format("no replica of chunk {} is alive", request->chunk.value));
+    }
+    co_return Status();  // nobody has anything: placed anew in the commit
+  }
+  if (request->extra) {
+    Member extra;
+    extra.replica.set_server(request->extra_server);
+    extra.replica.set_instance(request->extra.value);
+    extra.frozen.set_exists(true);
+    size_t at = static_cast<size_t>(source - plan->members.data());
+    plan->members.push_back(std::move(extra));
+    source = &plan->members[at];
+  }
+  Task<void> first = RaiseOne(plan, request->chunk, source, nullptr);
+  co_await first;
+  if (!source->raised) {
+    co_return Fail(ErrorCode::kNotReady, fmt::format("raising chunk {} on server {}: {}", request->chunk.value,
+                                                     source->replica.server(), ToString(source->error)));
+  }
+  TaskGroup group(state_.context.loop);
+  for (Member& m : plan->members) {
+    if (!m.left_out && &m != source) group.Spawn(RaiseOne(plan, request->chunk, &m, source));
+  }
+  Task<void> join = group.Join();
+  co_await join;
+  for (Member& m : plan->members) {
+    if (m.left_out || m.raised) continue;
+    bool is_extra = request->extra && m.replica.instance() == request->extra.value;
+    if (!is_extra && !IsReplicaError(m.error.code) && !state_.IsDead(m.replica.server())) {
+      co_return Fail(ErrorCode::kNotReady, fmt::format("raising chunk {} on server {}: {}", request->chunk.value,
+                                                       m.replica.server(), ToString(m.error)));
+    }
+    m.left_out = true;
+    LogWarning("chunk {}: the replica on server {} is left out: {}", request->chunk.value, m.replica.server(),
+               ToString(m.error));
+  }
+  co_return Status();
+}
+
+Task<void> Recovery::RaiseOne(const Plan* plan, ChunkId chunk, Member* member, const Member* source) {
+  const ServerEntry* from = source ? state_.registry.Find(ServerId(source->replica.server())) : nullptr;
+  uint32_t server = member->replica.server();
+  if (source && !member->frozen.exists()) {  // never written there: a whole copy
+    pb::ReplicateRequest request;
+    request.set_chunk(chunk.value);
+    request.set_version(plan->new_version);
+    request.set_instance(member->replica.instance());
+    request.set_source(from ? from->address : "");
+    request.set_source_instance(source->replica.instance());
+    request.set_order(plan->order);
+    Task<Result<pb::ReplicateResponse>> call =
+        CallServer<pb::ReplicateResponse>(state_, server, pb::REPLICATE, request, kRaiseTimeout);
+    Result<pb::ReplicateResponse> done = co_await call;
+    member->raised = done.has_value();
+    if (!done) member->error = done.error();
+    co_return;
+  }
+  pb::SetVersionRequest request;
+  request.set_chunk(chunk.value);
+  request.set_old_version(member->frozen.version() ? member->frozen.version() : plan->record.version());
+  request.set_new_version(plan->new_version);
+  request.set_instance(member->replica.instance());
+  if (source) {
+    request.set_source(from ? from->address : "");
+    request.set_source_instance(source->replica.instance());
+  }
+  request.set_order(plan->order);
+  request.set_lease(plan->lease);
+  Task<Result<pb::SetVersionResponse>> call =
+      CallServer<pb::SetVersionResponse>(state_, server, pb::SET_VERSION, request, kRaiseTimeout);
+  Result<pb::SetVersionResponse> done = co_await call;
+  member->raised = done.has_value();
+  if (!done) member->error = done.error();
+}
+
+Status Recovery::Commit(View& view, const RecoveryRequest& request, const Plan& plan) {
+  TRY_ASSIGN(const pb::ChunkRecord* record, view.GetChunk(request.chunk));
+  if (!record) return Fail(ErrorCode::kNotFound, fmt::format("chunk {} was deleted meanwhile", request.chunk.value));
+  if (record->pending_version() != plan.new_version) {
+    return Fail(ErrorCode::kInternal, fmt::format("chunk {}: two recoveries at once", request.chunk.value));
+  }
+  std::vector<pb::ReplicaRecord> replicas;
+  bool anything = false;
+  for (const Member& m : plan.members) {
+    if (!m.left_out) replicas.push_back(m.replica);
+    anything |= m.raised;
+  }
+  auto fresh = anything ? replicas : std::vector<pb::ReplicaRecord>();
+  uint32_t copies = record->copies();
+  if (!anything) {
+    auto placed = replicas;
+    std::vector<ServerId> have;
+    for (const auto& r : placed) have.push_back(ServerId(r.server()));
+    size_t missing = copies > placed.size() ? copies - placed.size() : 0;
+    for (ServerId server : PlaceReplicas(state_.registry.Candidates(state_.now()), have, missing, state_.rng)) {
+      TRY_ASSIGN(InstanceId instance, view.NewInstanceId());
+      pb::ReplicaRecord r;
+      r.set_server(server.value);
+      r.set_instance(instance.value);
+      placed.push_back(r);
+    }
+    if (placed.empty()) return Fail(ErrorCode::kNotEnoughServers, "no chunkserver has room");
+    fresh = std::move(placed);
+  }
+  auto* changed = view.MutableChunk(request.chunk);
+  changed->set_version(plan.new_version);
+  changed->clear_pending_version();
+  SetReplicas(view, state_, request.chunk, changed, fresh);
+  if (fresh.size() < copies) PutWork(view, state_, request.chunk);
+  return {};
+}
+
+}  // namespace shoal::meta

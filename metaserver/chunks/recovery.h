@@ -1,0 +1,78 @@
+// Recovery: makes the replicas of one chunk equal again under a higher version.
+#pragma once
+
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "common/proto/control.pb.h"
+#include "metaserver/chunks/state.h"
+
+namespace shoal::meta {
+
+// What is asked of a recovery. A plain value.
+struct RecoveryRequest {
+  ChunkId chunk;
+  uint32_t version = 0;     // what the asker saw: when the record has a higher one by now, all is done
+  InstanceId bad;           // a replica to be left out (its own server said that it is bad), or none
+  uint32_t extra_server = 0;  // a fresh copy to be taken in
+  InstanceId extra;
+  bool for_write = true;    // needs min-copies servers
+};
+
+// Raises versions: a durable intent in the chunk record, freeze of all members, the one with the highest applied write
+// becomes the source, all are levelled and raised, the record is committed and durable when Recover returns. Members are
+// left out only when their server is dead, they themselves are missing or bad, or `bad` names them; never the last
+// good one. A member whose server is only suspect is waited for. One recovery per chunk at a time; who comes
+// second waits for the first. Namespace thread; owner: ChunkService.
+// Errors: kNotFound (no such chunk), kNotEnoughServers, kUnavailable (no live replica), kNotReady (a member could not
+// be asked in time).
+class Recovery {
+ public:
+  explicit Recovery(ChunkState& state) : state_(state) {}
+  Task<Status> Recover(RecoveryRequest request);
+  // Replicas are being raised just now: wait before reading them.
+  bool Raising(ChunkId chunk) const;
+  bool Running(ChunkId chunk) const { return running_.contains(chunk); }
+  Task<Status> WaitFor(ChunkId chunk);
+
+ private:
+  struct Run {
+    explicit Run(EventLoop& loop) : done(loop) {}
+    WaitList done;
+    bool raising = false;
+    Status status;
+  };
+  enum class Outcome { kNone, kFrozen, kDead, kBad, kStuck };
+  struct Member {
+    pb::ReplicaRecord replica;
+    Outcome outcome = Outcome::kNone;
+    pb::FreezeReplicaResponse frozen;
+    bool raised = false;
+    bool left_out = false;
+    Error error;
+  };
+  struct Plan {
+    bool done = false;
+    pb::ChunkRecord record;  // as the intent left it
+    uint32_t new_version = 0;
+    uint64_t lease = 0;
+    uint64_t order = 0;
+    std::vector<Member> members;
+    SteadyTime deadline;
+  };
+
+  Task<Status> RunAll(RecoveryRequest request, std::shared_ptr<Run> run);
+  Task<Status> Attempt(const RecoveryRequest* request, Run* run);
+  Status Intent(View& view, const RecoveryRequest& request, Plan* plan);
+  Task<void> FreezeAll(Plan* plan, const RecoveryRequest* request);
+  Task<void> FreezeOne(const Plan* plan, ChunkId chunk, Member* member);
+  Task<Status> RaiseAll(Plan* plan, const RecoveryRequest* request);
+  Task<void> RaiseOne(const Plan* plan, ChunkId chunk, Member* member, const Member* source);
+  Status Commit(View& view, const RecoveryRequest& request, const Plan& plan);
+
+  ChunkState& state_;
+  std::unordered_map<ChunkId, std::shared_ptr<Run>> running_;
+};
+
+}  // namespace shoal::meta

@@ -1,0 +1,63 @@
+// Repairer: brings chunks that are short of copies back to the wanted number.
+#pragma once
+
+#include <deque>
+#include <map>
+#include <set>
+
+#include "metaserver/chunks/state.h"
+
+namespace shoal::meta {
+
+// A background worker over the recorded work (WorkRecord) and the chunks of servers that were away longer than the grace: a new
+// replica is copied from a live one (REPLICATE), and becomes part of the record by a compare-and-set on the version when
+// nobody may be writing, else by a recovery that levels it. Bounded: a few chunks at a time, each copied at a
+// bounded rate; fewest copies first. Replicas of servers that are away within the grace count as copies. Namespace thread;
+// owner: ChunkService.
+class Repairer {
+ public:
+  explicit Repairer(ChunkState& state) : state_(state) {}
+  // Reads the recorded work of before a restart, in the background.
+  void Start();
+  void Add(ChunkId chunk) { waiting_.insert(chunk); }
+  // Called often: starts repairs, and looks for servers whose grace is over.
+  void Tick();
+  // A chunk that cannot be written for want of copies: at once, and waited for.
+  Task<Status> RepairNow(ChunkId chunk);
+  // Chunks known to be short of copies.
+  size_t backlog() const { return waiting_.size() + parked_.size() + running_.size(); }
+  // Servers have changed: what could not be placed is tried again.
+  void ServersChanged();
+
+ private:
+  enum class End { kDone, kNoTarget, kRetry };
+  struct Job {
+    ChunkId chunk;
+    pb::ChunkRecord record;
+    bool gone = false;
+    size_t good = 0;      // replicas on live servers
+    size_t counted = 0;   // those and the ones within the grace
+    uint32_t source_server = 0;
+    InstanceId source;
+    uint32_t target = 0;
+    InstanceId instance;
+  };
+  Task<void> Run(ChunkId chunk);
+  Task<Result<End>> Repair(ChunkId chunk, bool urgent);
+  Status Plan(View& view, Job* job, bool urgent);
+  Task<Status> Copy(const Job* job);
+  Task<Status> TakeIn(const Job* job);
+  Status Add(View& view, const Job& job);
+  Task<Status> Finish(ChunkId chunk);
+  bool Gone(uint32_t server) const;
+  Task<void> LoadWork();
+  Task<void> LeaveServer(ServerId server);
+
+  ChunkState& state_;
+  std::set<ChunkId> waiting_;
+  std::set<ChunkId> parked_;  // no server to put a copy on, or failed: tried again when servers change, or after a while
+  std::set<ChunkId> running_;
+  SteadyTime next_retry_{};
+};
+
+}  // namespace shoal::meta

@@ -1,0 +1,237 @@
+#include "metaserver/chunks/server_ops.h"
+
+#include "common/log.h"
+#include "metaserver/chunks/drops.h"
+#include "metaserver/chunks/recovery.h"
+#include "metaserver/chunks/repair.h"
+
+namespace shoal::meta {
+namespace {
+
+std::vector<DiskState> DisksOf(const google::protobuf::RepeatedPtrField<pb::DiskReport>& reports) {
+  std::vector<DiskState> disks;
+  for (const pb::DiskReport& r : reports) {
+    DiskState d;
+    d.path = r.path();
+    d.capacity = r.capacity_bytes();
+    d.used = r.used_bytes();
+    d.free = r.free_bytes();
+    d.file_system = r.file_system();
+    d.fs_capacity = r.fs_capacity_bytes();
+    d.fs_free = r.fs_free_bytes();
+    d.replicas = r.replicas();
+    d.failed = r.failed();
+    d.reason = r.reason();
+    disks.push_back(std::move(d));
+  }
+  return disks;
+}
+
+uint64_t Milliseconds(Duration d) {
+  return static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(d).count());
+}
+
+// Logs directories that fail or recover; true when the set of failed ones changed.
+bool NoteDisks(const ServerEntry& entry, const std::vector<DiskState>& disks) {
+  bool changed = false;
+  for (const DiskState& now : disks) {
+    bool before = false;
+    for (const DiskState& d : entry.disks) before |= d.path == now.path && d.failed;
+    if (before == now.failed) continue;
+    changed = true;
+    if (now.failed) LogError("{}:{} has failed: {}", entry.name, now.path, now.reason);
+    if (!now.failed) LogInfo("{}:{} works again", entry.name, now.path);
+  }
+  return changed;
+}
+
+}  // namespace
+
+void ServerOps::Register() {
+  Driver& driver = *state_.context.driver;
+  driver.OnTask<pb::RegisterRequest, pb::RegisterResponse>(
+      pb::REGISTER, [this](CallInfo info, const pb::RegisterRequest& request, pb::RegisterResponse& response) {
+        return RegisterServer(std::move(info), request, response);
+      });
+  driver.OnTask<pb::HeartbeatRequest, pb::HeartbeatResponse>(
+      pb::HEARTBEAT, [this](CallInfo info, const pb::HeartbeatRequest& request, pb::HeartbeatResponse& response) {
+        return Heartbeat(std::move(info), request, response);
+      });
+  driver.OnTask<pb::ReportBadReplicaRequest, pb::ReportBadReplicaResponse>(
+      pb::REPORT_BAD_REPLICA,
+      [this](CallInfo info, const pb::ReportBadReplicaRequest& request, pb::ReportBadReplicaResponse& response) {
+        return BadReplica(std::move(info), request, response);
+      });
+}
+
+Task<Status> ServerOps::Start() {
+  Key next(KeyKind::kServer);
+  Key end = next.PrefixEnd();
+  while (!next.empty()) {
+    Store::ScanOptions options;
+    options.start = next;
+    options.end = end;
+    Task<Result<Store::ScanResult>> scan = state_.context.store->Scan(std::move(options));
+    Result<Store::ScanResult> found = co_await scan;
+    if (!found) co_return Fail(found.error());
+    for (const ScannedRecord& scanned : found->records) {
+      pb::ServerRecord record;
+      if (!record.ParseFromString(scanned.value) || record.removed()) continue;
+      ServerEntry entry;
+      entry.id = ServerId(static_cast<uint32_t>(scanned.key.number(0)));
+      entry.uuid = record.uuid();
+      entry.name = record.name();
+      entry.address = record.address();
+      entry.host = record.host();
+      entry.rack = record.rack();
+      entry.version = record.version();
+      entry.start_id = record.start_id();
+      state_.registry.AddKnown(std::move(entry), state_.now());
+    }
+    next = found->next;
+  }
+  co_return Status();
+}
+
+Status ServerOps::CheckRegistration(const CallInfo& info, const pb::RegisterRequest& request) const {
+  if (info.connection->peer_role() != pb::ROLE_CHUNKSERVER) {
+    return Fail(ErrorCode::kNotPermitted, "only chunkservers register");
+  }
+  const std::string& ours = state_.context.rpc.cluster_uuid;
+  if (!request.cluster_uuid().empty() && request.cluster_uuid() != ours) {
+    return Fail(ErrorCode::kWrongCluster,
+                fmt::format("chunkserver {} belongs to cluster {}, this is cluster {}: give it an empty data directory "
+                            "or the address of its own metaserver",
+                            request.name(), request.cluster_uuid(), ours));
+  }
+  if (request.incarnation() > state_.context.rpc.incarnation) {
+    return Fail(ErrorCode::kOldIncarnation,
+                fmt::format("chunkserver {} has seen incarnation {}, this metaserver is an earlier one ({}): it was "
+                            "replaced or restored, stop it",
+                            request.name(), request.incarnation(), state_.context.rpc.incarnation.load()));
+  }
+  if (request.server_uuid().empty() || request.address().empty()) {
+    return Fail(ErrorCode::kInvalidArgument, "a registration needs a server uuid and an address");
+  }
+  return {};
+}
+
+Task<Result<ServerId>> ServerOps::RecordServer(const pb::RegisterRequest* request) {
+  const ServerEntry* known = state_.registry.FindByUuid(request->server_uuid());
+  ServerId id = known ? known->id : ServerId();
+  std::function<Status(View&)> op = [&](View& view) -> Status {
+    ServerId server = id;
+    if (!server) {
+      TRY_ASSIGN(server, view.NewServerId());
+    }
+    TRY_ASSIGN(const pb::ServerRecord* before, view.GetServer(server));
+    int64_t registered = before ? before->registered_ns() : view.now_ns();
+    auto* record = view.Put<pb::ServerRecord>(ServerKey(server));
+    record->set_uuid(request->server_uuid());
+    record->set_name(request->name());
+    record->set_address(request->address());
+    record->set_host(request->host());
+    record->set_rack(request->rack());
+    record->set_registered_ns(registered);
+    record->set_last_seen_ns(view.now_ns());
+    record->set_version(request->version());
+    record->set_start_id(request->start_id());
+    view.OnApplied([&id, server](TxnId) { id = server; });
+    return {};
+  };
+  Task<Result<TxnId>> run = RunOp(state_, std::move(op), CommitLevel::kDurable);
+  Result<TxnId> done = co_await run;
+  if (!done) co_return Fail(done.error());
+  co_return id;
+}
+
+Task<Result<TxnId>> ServerOps::RegisterServer(CallInfo info, const pb::RegisterRequest& request,
+                                              pb::RegisterResponse& response) {
+  Status fine = CheckRegistration(info, request);
+  if (!fine) {
+    LogWarning("{} may not register: {}", info.connection->peer(), ToString(fine.error()));
+    co_return Fail(fine.error());
+  }
+  if (!registering_.insert(request.server_uuid()).second) {
+    co_return Fail(ErrorCode::kNotReady, "another registration of this server is under way");
+  }
+  Task<Result<ServerId>> record = RecordServer(&request);
+  Result<ServerId> id = co_await record;
+  registering_.erase(request.server_uuid());
+  if (!id) co_return Fail(id.error());
+
+  std::shared_ptr<Connection> connection = info.connection;
+  ServerEntry entry;
+  entry.id = *id;
+  entry.uuid = request.server_uuid();
+  entry.name = request.name();
+  entry.address = request.address();
+  entry.host = request.host();
+  entry.rack = request.rack();
+  entry.version = request.version();
+  entry.start_id = request.start_id();
+  entry.disks = DisksOf(request.disks());
+  bool restarted = state_.registry.Register(std::move(entry), connection, state_.now());
+  LogInfo("chunkserver {} ({}) registered from {}{}", id->value, request.name(), connection->peer(),
+          restarted ? ", started again" : "");
+  const Connection* raw = connection.get();
+  ChunkState* state = &state_;
+  connection->OnClose([state, alive = state_.alive, server = *id, raw](const Error& why, bool clean) {
+    if (!*alive || state->stop) return;
+    LogInfo("connection of chunkserver {} ended ({}): {}", server.value, clean ? "cleanly" : "lost", ToString(why));
+    state->registry.Disconnected(server, raw, clean, state->now());
+  });
+  state_.drops->Noted(*id);
+  state_.repairer->ServersChanged();
+  response.set_server(id->value);
+  response.set_cluster_uuid(state_.context.rpc.cluster_uuid);
+  response.set_incarnation(state_.context.rpc.incarnation);
+  response.set_lease_ms(Milliseconds(state_.context.options.server_lease));
+  response.set_heartbeat_ms(Milliseconds(state_.context.options.heartbeat_interval));
+  co_return TxnId();
+}
+
+Task<Result<TxnId>> ServerOps::Heartbeat(CallInfo info, const pb::HeartbeatRequest& request,
+                                         pb::HeartbeatResponse& response) {
+  ServerId id(request.server());
+  std::vector<DiskState> disks = DisksOf(request.disks());
+  ServerEntry* entry = state_.registry.Find(id);
+  if (entry && NoteDisks(*entry, disks)) entry->want_inventory = true;
+  if (!state_.registry.Heartbeat(id, info.connection.get(), std::move(disks), request.load(), state_.now())) {
+    co_return Fail(ErrorCode::kNotReady, fmt::format("chunkserver {} is not registered on this connection: register",
+                                                     id.value));
+  }
+  response.set_lease_ms(Milliseconds(state_.context.options.server_lease));
+  response.set_send_inventory(entry->want_inventory);
+  co_return TxnId();
+}
+
+Task<Result<TxnId>> ServerOps::BadReplica(CallInfo info, const pb::ReportBadReplicaRequest& request,
+                                          pb::ReportBadReplicaResponse&) {
+  const ServerEntry* entry = state_.registry.Find(ServerId(request.server()));
+  if (!entry || entry->connection != info.connection) {
+    co_return Fail(ErrorCode::kNotReady, "not registered on this connection: register");
+  }
+  state_.bad_replicas.Add();
+  ChunkId chunk(request.replica().chunk());
+  LogWarning("chunk {}: the replica on server {} ({}) is bad: {}", chunk.value, request.server(), entry->name,
+             request.why());
+  state_.tasks.Spawn(DropBad(chunk, InstanceId(request.replica().instance())));
+  co_return TxnId();
+}
+
+// The recovery leaves the replica out if another good one is there, and the repairer makes a new one.
+Task<void> ServerOps::DropBad(ChunkId chunk, InstanceId instance) {
+  RecoveryRequest recovery;
+  recovery.chunk = chunk;
+  recovery.bad = instance;
+  recovery.version = ~0u;
+  recovery.for_write = false;
+  Task<Status> recover = state_.recovery->Recover(recovery);
+  Status recovered = co_await recover;
+  if (!recovered && recovered.error().code != ErrorCode::kNotFound) {
+    LogError("chunk {}: a bad replica stays for now: {}", chunk.value, ToString(recovered.error()));
+  }
+}
+
+}  // namespace shoal::meta

@@ -1,0 +1,80 @@
+// What chunkservers ask: REGISTER, HEARTBEAT, INVENTORY_DIGEST, INVENTORY_BUCKET, REPORT_BAD_REPLICA.
+#pragma once
+
+#include <array>
+#include <set>
+#include <string>
+#include <unordered_map>
+
+#include "common/proto/control.pb.h"
+#include "metaserver/chunks/state.h"
+
+namespace shoal::meta {
+
+// The digest of one replica in an inventory; a bucket's is the sum of its replicas'.
+uint64_t ReplicaDigest(uint64_t chunk, uint32_t version, uint64_t instance);
+inline constexpr size_t kInventoryBuckets = 256;
+inline size_t InventoryBucket(uint64_t chunk) { return chunk % kInventoryBuckets; }
+
+// Methods of chunkservers. Namespace thread; owner: ChunkService.
+class ServerOps {
+ public:
+  explicit ServerOps(ChunkState& state) : state_(state) {}
+  void Register();
+  // Loads the servers that the store knows.
+  Task<Status> Start();
+
+ private:
+  Task<Result<TxnId>> RegisterServer(CallInfo info, const pb::RegisterRequest& request, pb::RegisterResponse& response);
+  Task<Result<TxnId>> Heartbeat(CallInfo info, const pb::HeartbeatRequest& request, pb::HeartbeatResponse& response);
+  Task<Result<TxnId>> BadReplica(CallInfo info, const pb::ReportBadReplicaRequest& request,
+                                 pb::ReportBadReplicaResponse& response);
+  Task<void> DropBad(ChunkId chunk, InstanceId instance);
+  Status CheckRegistration(const CallInfo& info, const pb::RegisterRequest& request) const;
+  Task<Result<ServerId>> RecordServer(const pb::RegisterRequest* request);
+
+  ChunkState& state_;
+  std::set<std::string> registering_;
+};
+
+// Compares what a server has with what the records say, in a few messages: digests of 256 buckets, then the list of each bucket that
+// differs. Nothing is deleted because it is unknown: it is counted and logged. A replica that a record replaced is dropped (by a
+// durable order); one that is missing or old though its chunk is written is lost, and the chunk is recovered
+// without it. Namespace thread; owner: ChunkService.
+class Inventory {
+ public:
+  explicit Inventory(ChunkState& state) : state_(state) {}
+  void Register();
+  // The replica at this server is lost or bad: the chunk is recovered without it, and copied again.
+  Task<Status> LoseReplica(ChunkId chunk, ServerId server, InstanceId instance, std::string why);
+  // What the last inventories found (for tests and the status page).
+  struct Found {
+    uint64_t unknown = 0;
+    uint64_t newer = 0;
+    uint64_t stale = 0;
+    uint64_t lost = 0;
+  };
+  const Found& found() const { return found_; }
+
+ private:
+  struct Expected {
+    uint64_t chunk;
+    uint64_t instance;
+  };
+  using Buckets = std::unordered_map<uint32_t, std::vector<Expected>>;
+  Task<Result<TxnId>> Digest(CallInfo info, const pb::InventoryDigestRequest& request,
+                             pb::InventoryDigestResponse& response);
+  Task<Result<TxnId>> Bucket(CallInfo info, const pb::InventoryBucketRequest& request,
+                             pb::InventoryBucketResponse& response);
+  Task<Status> Collect(ServerId server, const std::set<uint32_t>* wanted, std::array<uint64_t, 256>* digests,
+                       Buckets* buckets);
+  enum class Verdict { kFine, kUnknown, kNewer, kStale, kLost };
+  Status Judge(View& view, ServerId server, const pb::ReplicaReport& replica, Verdict* verdict);
+  Task<void> CheckMissing(ServerId server, ChunkId chunk, InstanceId instance);
+
+  ChunkState& state_;
+  std::unordered_map<ServerId, Buckets> expected_;  // of the inventory under way at each server
+  Found found_;
+};
+
+}  // namespace shoal::meta
