@@ -6,10 +6,17 @@ namespace shoal::client {
 Task<Status> Engine::SyncAll(const Cred& cred) {
   uint64_t errors = impl_->core.write_errors.value();
   co_await impl_->writer.FlushAll();
+  std::unordered_map<InodeId, std::vector<uint64_t>> unsynced = std::exchange(impl_->core.unsynced, {});
   pb::SyncAllRequest request;
   Result<pb::SyncAllResponse> response =
       co_await impl_->core.session.Call<pb::SyncAllResponse>(pb::SYNC_ALL, request, cred, CallKind::kMutate);
-  if (!response) co_return Fail(std::move(response).error());
+  if (!response) {
+    for (auto& [inode, indices] : unsynced) {
+      auto& now = impl_->core.unsynced[inode];
+      now.insert(now.end(), indices.begin(), indices.end());
+    }
+    co_return Fail(std::move(response).error());
+  }
   if (impl_->core.write_errors.value() != errors) {
     co_return Fail(ErrorCode::kIo, "some data could not be written: the files' next fsync or close says why");
   }

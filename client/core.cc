@@ -31,6 +31,14 @@ StatePtr Core::State(InodeId inode) {
   if (!state) {
     state = std::make_shared<InodeState>(loop, inode);
     state->attr.inode = inode;
+    if (auto it = unsynced.find(inode); it != unsynced.end()) {
+      for (uint64_t index : it->second) {
+        auto writer = std::make_shared<ChunkWriter>(index);
+        writer->acked_seq = next_seq++;
+        state->writers.emplace(index, std::move(writer));
+      }
+      unsynced.erase(it);
+    }
   }
   return state;
 }
@@ -43,6 +51,11 @@ StatePtr Core::Find(InodeId inode) const {
 void Core::DropIfUnused(const StatePtr& state) {
   if (state->opens > 0 || state->pins > 0 || !state->clean() || state->exclusive) return;
   to_write.erase(state);
+  if (state->attr.nlink > 0) {
+    for (const auto& [index, writer] : state->writers) {
+      if (writer->acked_seq > writer->synced_seq) unsynced[state->inode].push_back(index);
+    }
+  }
   states.erase(state->inode);
 }
 

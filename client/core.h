@@ -29,6 +29,10 @@ struct Core {
   uint64_t next_seq = 1;                  // of write operations: order and write id
   uint32_t rotation;                      // spreads clients over replicas
   bool stopping = false;
+  // Chunks of closed files that were written here and not synced since: an fsync through a later open must sync them.
+  // Bounded by kMaxUnsynced: beyond it everything is synced (SYNC_ALL).
+  static constexpr size_t kMaxUnsynced = 200'000;
+  std::unordered_map<InodeId, std::vector<uint64_t>> unsynced;
 
   Counter& bytes_read;
   Counter& bytes_written;

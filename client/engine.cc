@@ -15,6 +15,7 @@ Engine::Engine(EventLoop& loop, ClientOptions options, Metrics& metrics)
     : impl_(std::make_unique<EngineImpl>(loop, std::move(options), metrics)) {
   EngineImpl* impl = impl_.get();
   impl->core.session.OnOpen([impl](pb::OpenSessionRequest& request) { impl->FillOpen(request); });
+  impl->core.session.OnAskClosed([impl](InodeId inode) { return !impl->core.Find(inode); });
   impl->core.session.OnLost([impl] { impl->SessionLost(); });
 }
 
@@ -63,8 +64,26 @@ size_t Engine::dirty_bytes() const { return impl_->core.dirty_bytes; }
 void EngineImpl::ArmTick() {
   tick = core.loop.RunAfter(kTick, [this] {
     writer.Tick();
+    if (core.unsynced.size() > Core::kMaxUnsynced && !syncing_old) core.tasks.Spawn(SyncOld());
     if (!core.stopping) ArmTick();
   });
+}
+
+Task<void> EngineImpl::SyncOld() {
+  syncing_old = true;
+  auto old = std::exchange(core.unsynced, {});
+  Cred cred;
+  pb::SyncAllRequest request;
+  Result<pb::SyncAllResponse> response =
+      co_await core.session.Call<pb::SyncAllResponse>(pb::SYNC_ALL, request, cred, CallKind::kMutate);
+  if (!response) {
+    LogWarning("syncing what closed files have written failed: {}", ToString(response.error()));
+    for (auto& [inode, indices] : old) {
+      auto& now = core.unsynced[inode];
+      now.insert(now.end(), indices.begin(), indices.end());
+    }
+  }
+  syncing_old = false;
 }
 
 Task<Status> EngineImpl::FindRoot() {

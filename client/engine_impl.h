@@ -30,6 +30,8 @@ class EngineImpl {
   void FillOpen(pb::OpenSessionRequest& request) const;
   void SessionLost();
   void ArmTick();
+  Task<void> SyncOld();  // when too many closed files have unsynced chunks
+  bool syncing_old = false;
   Task<Status> FindRoot();
 
   // What an answer said of an inode, as the caller shall see it.

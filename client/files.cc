@@ -13,7 +13,7 @@ namespace {
 constexpr Duration kAppendAge = 100ms;  // an end of file that old is asked for again before an append
 constexpr Duration kSyncTry = 10s;
 constexpr int kSyncRounds = 8;
-constexpr uint64_t kKnownHoles = 64;
+constexpr uint64_t kFirstExtents = 8;  // which an answer to OPEN tells
 
 bool Writes(int flags) { return (flags & O_ACCMODE) != O_RDONLY; }
 
@@ -31,12 +31,10 @@ HandlePtr EngineImpl::MakeHandle(const StatePtr& state, const Cred& cred, int fl
   return handle;
 }
 
-// The first extents came with the answer: when they are fewer than it may hold, all else is a hole.
+// The first extents came with the answer: those that are not among them are holes.
 void EngineImpl::TakeExtents(InodeState& state, const pb::OpenResponse& response) {
-  constexpr int kAll = 8;
   for (const pb::Extent& extent : response.extents()) locator.Put(state, extent);
-  if (response.extents_size() >= kAll) return;
-  uint64_t chunks = std::min((response.attr().size() + kChunkSize - 1) / kChunkSize, kKnownHoles);
+  uint64_t chunks = std::min((response.attr().size() + kChunkSize - 1) / kChunkSize, kFirstExtents);
   auto hole = std::make_shared<const Location>();
   for (uint64_t i = 0; i < chunks; ++i) state.locations.try_emplace(i, hole);
 }
@@ -172,8 +170,13 @@ Task<Status> EngineImpl::SyncFile(StatePtr state, bool data_only) {
     if (chunk->acked_seq > chunk->synced_seq) unsynced.emplace_back(chunk, chunk->acked_seq);
   }
   for (auto& [chunk, seq] : unsynced) {
-    LocationPtr location = Locator::Cached(*state, chunk->index);
-    if (!location || !location->chunk) continue;
+    Result<LocationPtr> found = co_await locator.Find(state, chunk->index);
+    if (!found) co_return Fail(std::move(found).error());
+    LocationPtr location = *found;
+    if (!location->chunk) {
+      chunk->synced_seq = std::max(chunk->synced_seq, seq);
+      continue;
+    }
     CO_TRY(co_await SyncReplicas(state, chunk->index, location));
     chunk->synced_seq = std::max(chunk->synced_seq, seq);
     if (chunk->acked_seq == seq) state->synced.insert(location->chunk);
@@ -192,6 +195,7 @@ Task<Status> EngineImpl::SyncFile(StatePtr state, bool data_only) {
         co_await core.session.Call<pb::FsyncResponse>(pb::FSYNC, request, state->cred, CallKind::kMutate);
     if (!response) co_return Fail(std::move(response).error());
     if (response->remaining_size() == 0) co_return Status{};
+    state->synced.insert(told.begin(), told.end());
     for (const pb::Extent& extent : response->remaining()) {
       LocationPtr location = locator.Put(*state, extent);
       CO_TRY(co_await SyncReplicas(state, extent.index(), location));

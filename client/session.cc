@@ -237,8 +237,9 @@ Task<Status> Session::OpenSession(std::shared_ptr<Connection> connection) {
     request.set_client_uuid(client_uuid_);
     request.set_name(options_.name);
     request.set_host(HostName());
-    released_.clear();  // what is listed now is all that is open
     if (fill_) fill_(request);
+    // They are released after this: until then they count as open.
+    for (InodeId inode : released_) request.add_open_inodes(inode.value);
     PendingReply pending = connection->Call(pb::OPEN_SESSION, request, Payload(), 10s);
     Result<Reply> reply = co_await pending;
     if (!reply && reply.error().code == ErrorCode::kSessionEnded && session_ != 0) {
@@ -280,13 +281,15 @@ void Session::DropSession(const std::shared_ptr<Connection>& connection, const E
 Task<void> Session::Keeper() {
   while (!closed_) {
     if (current()) {
-      keeper_timer_ = loop_.RunAfter(session_timeout_ / 3, [this] { wake_keeper_.WakeAll(); });
+      Duration pause = unsure_.empty() && released_.empty() ? session_timeout_ / 3 : Duration(1s);
+      keeper_timer_ = loop_.RunAfter(pause, [this] { wake_keeper_.WakeAll(); });
       co_await wake_keeper_.Wait();
       keeper_timer_.reset();
       if (closed_) break;
     }
     if (current()) {
       co_await KeepAlive();
+      if (!released_.empty() && !releasing_ && !closed_) co_await SendReleases();
     } else {
       Result<std::shared_ptr<Connection>> made = co_await Connect(Now() + 1s);
       if (!made && !closed_) co_await loop_.Sleep(100ms);
@@ -298,8 +301,12 @@ Task<void> Session::KeepAlive() {
   std::shared_ptr<Connection> connection = current();
   pb::KeepAliveRequest request;
   request.set_session(session_);
+  std::erase_if(unsure_, [this](InodeId inode) { return !is_closed_ || !is_closed_(inode); });
+  size_t told = unsure_.size();
+  for (InodeId inode : unsure_) request.add_released(inode.value);
   PendingReply pending = connection->Call(pb::KEEP_ALIVE, request, Payload(), 10s);
   Result<Reply> reply = co_await pending;
+  if (reply) unsure_.erase(unsure_.begin(), unsure_.begin() + static_cast<ptrdiff_t>(told));
   if (reply || closed_) co_return;
   if (reply.error().code == ErrorCode::kSessionEnded) DropSession(connection, reply.error());
   if (reply.error().code == ErrorCode::kTimeout) connection->Close(reply.error());
@@ -320,18 +327,19 @@ void Session::Released(InodeId inode) {
   }
 }
 
-// Without a retry: when the connection is lost, the next one begins with the list of what is open.
 Task<void> Session::SendReleases() {
   releasing_ = true;
   while (!released_.empty() && !closed_) {
+    std::shared_ptr<Connection> connection = current();
+    if (!connection) break;  // the keeper sends them when there is one
     pb::ReleaseRequest request;
     request.set_session(session_);
-    for (InodeId inode : released_) request.add_inodes(inode.value);
-    released_.clear();
-    std::shared_ptr<Connection> connection = current();
-    if (!connection) break;
+    std::vector<InodeId> sent = std::exchange(released_, {});
+    for (InodeId inode : sent) request.add_inodes(inode.value);
     PendingReply pending = connection->Call(pb::RELEASE, request, Payload(), kTryTime);
-    Result<Reply> ignored = co_await pending;
+    Result<Reply> reply = co_await pending;
+    // Never a second time: it could end an open made meanwhile.
+    if (!reply && reply.error().code != ErrorCode::kSessionEnded) unsure_.insert(unsure_.end(), sent.begin(), sent.end());
   }
   releasing_ = false;
 }

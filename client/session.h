@@ -29,6 +29,8 @@ class Session {
 
   // What a resumed session must tell: open inodes and locks. Called whenever one is opened.
   void OnOpen(std::function<void(pb::OpenSessionRequest&)> fill) { fill_ = std::move(fill); }
+  // Whether nothing of the inode is open or being opened here.
+  void OnAskClosed(std::function<bool(InodeId)> closed) { is_closed_ = std::move(closed); }
   // Called when the old session was gone and a new one stands in its place.
   void OnLost(std::function<void()> lost) { lost_ = std::move(lost); }
 
@@ -97,6 +99,7 @@ class Session {
   size_t current_ = 0;
   std::function<void(pb::OpenSessionRequest&)> fill_;
   std::function<void()> lost_;
+  std::function<bool(InodeId)> is_closed_;
 
   std::string client_uuid_;
   std::string cluster_uuid_;
@@ -106,6 +109,7 @@ class Session {
   std::vector<Slot> free_slots_;
   WaitList slot_free_;
   std::vector<InodeId> released_;
+  std::vector<InodeId> unsure_;  // releases whose answer was lost: told again by KEEP_ALIVE, if nothing is open then
   bool releasing_ = false;
 
   bool opened_ = false;  // a first session was opened

@@ -365,7 +365,7 @@ Task<Status> Writer::Recover(StatePtr state, std::shared_ptr<ChunkWriter> writer
     co_return Status{};
   }
   ErrorCode code = again.error().code;
-  if (code == ErrorCode::kStale || code == ErrorCode::kNotFound) {
+  if (code == ErrorCode::kStale || code == ErrorCode::kNotFound || code == ErrorCode::kNoReplica) {
     // The chunk was cut off by a truncation elsewhere: a new one is asked for (or the file is gone, and that fails).
     state->locations.erase(writer->index);
     co_return Status{};
