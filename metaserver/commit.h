@@ -8,7 +8,6 @@
 #include <memory>
 #include <mutex>
 #include <thread>
-#include <vector>
 
 #include "common/event_loop.h"
 #include "common/ids.h"
@@ -40,7 +39,7 @@ class Commit {
 
   // Numbers are given by Next() and submitted in that order, at once.
   TxnId Next() const { return TxnId(submitted_.value + 1); }
-  void Submit(TxnId txn, leveldb::WriteBatch batch);
+  void Submit(TxnId txn, const leveldb::WriteBatch& batch);
 
   TxnId submitted() const { return submitted_; }
   TxnId logged() const { return logged_; }
@@ -84,10 +83,11 @@ class Commit {
   // Shared with the write thread, under mutex_.
   std::mutex mutex_;
   std::condition_variable work_;
-  std::vector<leveldb::WriteBatch> queue_;
-  TxnId queued_;
+  std::unique_ptr<leveldb::WriteBatch> queue_;  // all that wait, one after the other
+  TxnId queued_, taken_;
+  bool writer_sleeps_ = false;
   bool stop_ = false;
-  std::atomic<uint64_t> queue_size_{0};
+  std::atomic<bool> queue_filled_{false};
 
   // Shared with the sync thread, under sync_mutex_.
   std::mutex sync_mutex_;

@@ -3,13 +3,14 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
-#include <vector>
 
 #include "common/event_loop.h"
 #include "common/metrics.h"
 #include "common/rpc/rpc.h"
+#include "metaserver/call_info.h"
 #include "metaserver/commit.h"
 #include "metaserver/context.h"
 #include "metaserver/view.h"
@@ -45,12 +46,6 @@ class Call {
   virtual Message& response() = 0;
   virtual const pb::Caller& caller() const = 0;
   virtual Status Run(View& view) = 0;
-};
-
-// What a coroutine method knows of its request. A plain value.
-struct CallInfo {
-  std::shared_ptr<Connection> connection;
-  SteadyTime deadline;
 };
 
 // Runs every operation: session and idempotency, attempts (fetch what is cold, wait, run again), one batch per
@@ -135,10 +130,21 @@ class Driver {
     std::function<std::unique_ptr<Call>()> make;
     MethodStats stats;
   };
-  struct Outcome {
-    TxnId txn;  // what the answer rests on
+  // One request (or one Run, or one Execute) on its way.
+  struct Execution {
+    Operation* operation = nullptr;
+    pb::Method method = pb::METHOD_NONE;
+    std::unique_ptr<Call> call;
+    std::optional<Request> request;
+    SteadyTime start, deadline;
+    bool remembered = false;  // uses its slot
+    bool replayed = false;    // `serialized` is the remembered answer
+    std::string serialized;   // the answer, where remembered
+    Status status;
+    TxnId txn;                // what the answer rests on
     bool durable = false;
   };
+  enum class SlotStep { kRun, kDone, kJoin, kLoad };
 
   void Register(pb::Method method, OpKind kind, std::function<std::unique_ptr<Call>()> make);
   void RegisterTask(pb::Method method, Dispatcher::Handler handler);
@@ -171,21 +177,28 @@ class Driver {
   }
   void Finish(MethodStats& stats, SteadyTime start, bool ok);
 
-  void HandleRequest(Operation& operation, Request request);
-  Task<void> Serve(Operation* operation, std::unique_ptr<Call> call, Request request, SteadyTime start);
-  Task<Result<Outcome>> RunCall(Operation* operation, Call* call, pb::Method method, SteadyTime deadline,
-                                std::string* serialized);
-  // Attempts until success or failure. Synchronous when nothing is cold.
-  Task<Result<Outcome>> Attempts(std::function<Status(View&)> run, const pb::Caller* caller, SteadyTime deadline);
-  // One attempt; nullopt: abandoned, `view` says for what.
-  std::optional<Result<Outcome>> Attempt(View& view, Status result);
-  Outcome Apply(View& view);
-  Task<Status> Prepare(View& view, SteadyTime deadline);
+  void HandleRequest(Operation* operation, Request request);
+  // The next step towards the slot: kRun (it is ours), kDone (the answer is there), or what to wait for.
+  SlotStep TakeSlot(Execution& x);
+  void LeaveSlot(Execution& x);
+  // One attempt; false: abandoned, and `needs` says for what.
+  bool TryCall(Execution& x, Needs* needs);
+  // Applies a successful attempt; returns what its answer rests on.
+  TxnId Apply(View& view);
+  Task<Status> Prepare(Needs needs, SteadyTime deadline);
+  // From the slot to the end.
+  Task<void> Drive(Execution* x);
+  Task<void> ServeSlowly(std::unique_ptr<Execution> x);
+  Task<void> ServeAgain(std::unique_ptr<Execution> x, Needs needs);  // after an abandoned first attempt
+  void Answer(std::unique_ptr<Execution> x);
+  CommitLevel LevelOf(const Execution& x) const;
+  static void Send(Execution& x, const Status& reached);
 
   MetaContext& context_;
   std::unordered_map<int, std::unique_ptr<Operation>> operations_;
   std::unordered_map<int, MethodStats> stats_;
   pb::Caller root_;
+  std::unique_ptr<leveldb::WriteBatch> batch_;  // reused
   bool stopping_ = false;
   TaskGroup group_;
 };

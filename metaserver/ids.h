@@ -32,10 +32,10 @@ class IdAllocator {
  private:
   struct Range {
     uint64_t next = 0;
-    uint64_t end = 0;     // durable
-    uint64_t coming = 0;  // being made durable
+    uint64_t end = 0;  // durable
   };
   Task<Status> Extend();
+  Task<void> Background();
   std::array<Range, kCount> ranges_;
   MetaContext& context_;
   bool extending_ = false;

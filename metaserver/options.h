@@ -18,6 +18,7 @@ struct MetaServerOptions {
   std::string name = "metaserver";
   std::string cluster_uuid;                 // only for a new file system; empty: made up
   uint32_t replicas = 3;                    // of a new file system's root; later the stored number counts
+  std::optional<uint32_t> root_uid, root_gid;  // of a new file system's root; default: this process's
   uint32_t min_copies = 2;                  // capped at the number of registered servers, see the brief's rule
   bool sync_always = false;                 // every answer waits until its batch is durable
   Duration sync_interval = 2s;

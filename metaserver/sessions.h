@@ -1,11 +1,11 @@
 // Sessions: clients that the metaserver knows, what they have open, and their remembered answers.
 #pragma once
 
-#include <deque>
 #include <functional>
 #include <memory>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "common/event_loop.h"
@@ -13,6 +13,7 @@
 #include "common/proto/meta.pb.h"
 #include "common/result.h"
 #include "common/rpc/rpc.h"
+#include "metaserver/call_info.h"
 #include "metaserver/context.h"
 #include "metaserver/view.h"
 
@@ -37,6 +38,7 @@ struct Session {
   std::string host;
   std::weak_ptr<Connection> connection;
   SteadyTime last_seen;
+  bool ending = false;
   bool resumed = true;       // false: known from before a restart, and not heard of since
   std::unordered_map<InodeId, uint32_t> opens;
   std::vector<SlotState> slots;
@@ -64,7 +66,8 @@ class Sessions {
   bool IsOpen(SessionId session, InodeId inode) const;
   void AddOpen(SessionId session, InodeId inode);
   // An inode lost its last name while open: it is reaped after its last close.
-  void AddOrphan(InodeId inode) { orphans_[inode] = true; }
+  void AddOrphan(InodeId inode) { orphans_.insert(inode); }
+  size_t orphans() const { return orphans_.size(); }
   // The number of opens ended. Schedules reaping of an orphan whose last open it was.
   void Release(Session& session, InodeId inode, uint32_t count = 1);
 
@@ -75,11 +78,15 @@ class Sessions {
   Task<Result<TxnId>> CloseSession(CallInfo info, const pb::CloseSessionRequest& request,
                                    pb::CloseSessionResponse& response);
   Task<Result<TxnId>> ReleaseInodes(CallInfo info, const pb::ReleaseRequest& request, pb::ReleaseResponse& response);
+  Task<Status> LoadSessions();
+  Task<Status> LoadOrphans();
   Session* Add(SessionId id, const pb::SessionRecord& record);
-  bool Resume(Session& session, const pb::OpenSessionRequest& request);
-  Task<Status> End(SessionId id, const char* why);
+  Session* FindClient(const std::string& client_uuid);
+  Task<Result<TxnId>> Create(const pb::OpenSessionRequest& request, SessionId* id);
+  void Resume(Session& session, const pb::OpenSessionRequest& request);
+  Task<Result<TxnId>> End(SessionId id, std::string why);
+  void Remove(SessionId id);
   void CheckOrphans();
-  void OrphanClosed(InodeId inode);
   Task<void> ReapOrphan(InodeId inode);
   Task<void> EndExpired(SessionId id);
   void Tick();
@@ -87,7 +94,7 @@ class Sessions {
   MetaContext& context_;
   std::unordered_map<SessionId, std::unique_ptr<Session>> sessions_;
   std::unordered_map<InodeId, uint32_t> open_counts_;  // over all sessions
-  std::unordered_map<InodeId, bool> orphans_;
+  std::unordered_set<InodeId> orphans_;
   size_t unresumed_ = 0;
   std::unique_ptr<EventLoop::Timer> timer_;
 };

@@ -52,6 +52,7 @@ struct RecordChange {
 struct ScannedRecord {
   Key key;
   std::string value;  // serialized
+  bool deleted = false;  // only inside a scan
 };
 
 // Reads and caches records. Lives on the namespace thread's loop, where every function is called; LevelDB itself is
@@ -76,10 +77,12 @@ class Store {
   // Puts changes of transaction `txn` into the cache, and pins them until Logged(txn).
   void Apply(TxnId txn, std::vector<RecordChange> changes);
   void Logged(TxnId txn);
+  void SetLogged(TxnId txn) { logged_ = txn; }  // at the start
 
-  // All keys of `kind` whose first number is `id` are known to be absent, unless they are in memory: a new inode has
-  // no entries and no extents, a new session no slots.
+  // The thing with this key kind (kInode, kSession, kChunk) and id is new: what hangs on it (entries, extents, xattrs,
+  // ... of an inode, slots of a session, references of a chunk) is known to be absent, unless it is in memory.
   void MarkFresh(KeyKind kind, uint64_t id);
+  static bool Covers(KeyKind fresh, KeyKind kind);
 
   // Up to `max_records` records of [start, end) as they are at this instant, read on the pool. `filter` (may be
   // empty) is called on a pool thread and says which are wanted. At most `max_steps` records are looked at; the
@@ -110,9 +113,10 @@ class Store {
   struct FreshHash {
     size_t operator()(const Fresh& f) const { return (f.id * 31 + static_cast<size_t>(f.kind)) * 0x9e3779b97f4a7c15ull; }
   };
+  struct FetchState;  // one Fetch: how many keys it still waits for
   struct Loading {
     bool stale = false;  // changed since the read began
-    std::vector<OneShot<int>*> waiters;
+    std::vector<std::shared_ptr<FetchState>> waiters;
   };
   struct Load;
   StoreEntry* Insert(const Key& key);
@@ -120,8 +124,9 @@ class Store {
   void Touch(StoreEntry* entry);
   void Evict();
   void EvictOne(StoreEntry* entry);
-  void Loaded(std::shared_ptr<Load> load);
+  void Loaded(Load& load);
   bool KnownAbsent(const Key& key) const;
+  std::vector<ScannedRecord> Overlay(const Key& start, const Key& end) const;
 
   EventLoop& loop_;
   leveldb::DB* db_;
@@ -135,7 +140,8 @@ class Store {
   std::unordered_map<Key, Loading, KeyHash> loading_;
   std::unordered_set<Fresh, FreshHash> fresh_;
   std::deque<Fresh> fresh_order_;
-  TaskGroup tasks_;
+  StoreEntry absent_;  // what Find returns for a key that is known to be absent
+  bool stopped_ = false;
   Counter& hits_;
   Counter& misses_;
 };

@@ -33,6 +33,15 @@ struct StatsDelta {
   bool empty() const { return inodes == 0 && file_bytes == 0 && chunks == 0; }
 };
 
+// What an abandoned attempt waits for. A plain value.
+struct Needs {
+  std::vector<ColdKey> cold;
+  std::optional<InodeId> busy;
+  Prerequisite prerequisite;
+  std::optional<Duration> retry_after;
+  bool ids = false;
+};
+
 // An operation is a function that reads and changes records through a View, at one instant of the namespace thread:
 // it may be run several times, and only the changes of its last, successful run count. A read of a record that is not
 // in memory fails with a special error ("cold"): return it at once (TRY does); the driver fetches the record and runs
@@ -117,6 +126,7 @@ class View {
   // The answer waits until the batch is durable, not only logged.
   void AnswerWhenDurable() { durable_ = true; }
 
+  bool changed() const { return !changes_.empty() || !stats_.empty(); }
   // Whether an error came from one of the above, not from the operation itself.
   bool abandoned() const { return abandoned_; }
 
@@ -135,15 +145,10 @@ class View {
   TxnId seen_;  // the highest transaction that anything read here belongs to
   bool abandoned_ = false;
   bool durable_ = false;
+  Needs needs_;
   std::vector<RecordChange> changes_;
   StatsDelta stats_;
   std::vector<std::move_only_function<void(TxnId)>> effects_;
-  // What to do before the next attempt.
-  std::vector<ColdKey> cold_;
-  std::optional<InodeId> busy_;
-  Prerequisite prerequisite_;
-  std::optional<Duration> retry_after_;
-  bool need_ids_ = false;
   std::vector<std::pair<KeyKind, uint64_t>> fresh_;  // marked when the attempt succeeds
 };
 

@@ -1,0 +1,116 @@
+#include "metaserver/core.h"
+
+#include "common/log.h"
+#include "metaserver/ops/ops.h"
+
+namespace shoal::meta {
+namespace {
+
+int64_t WallClock() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+}  // namespace
+
+Core::Core(EventLoop& loop, const MetaServerOptions& options, Metrics& metrics, RpcContext& rpc, Dispatcher& dispatcher)
+    : context_{.loop = loop, .options = options, .metrics = metrics, .rpc = rpc, .dispatcher = dispatcher} {
+  context_.now_ns = WallClock;
+}
+
+Core::~Core() { Stop(); }
+
+Status Core::Start(MakeChunks make_chunks) {
+  const MetaServerOptions& options = context_.options;
+  context_.started = std::chrono::steady_clock::now();
+  TRY_ASSIGN(database_, Database::Open(options));
+  context_.rpc.cluster_uuid = database_->cluster().uuid();
+  context_.rpc.incarnation = database_->life().incarnation();
+  context_.rpc.txn = database_->last().txn();
+  context_.hash_seed = database_->cluster().hash_seed();
+  context_.hash_bits = options.dentry_hash_bits;
+  const pb::CommitRecord& last = database_->last();
+  context_.totals = {last.inodes(), last.file_bytes(), last.chunks()};
+
+  Store::Options store{.cache_bytes = options.cache_bytes, .reader_threads = options.reader_threads};
+  store_ = std::make_unique<Store>(context_.loop, database_->db(), store, context_.metrics);
+  commit_ = std::make_unique<Commit>(context_.loop, database_->db(), database_->log(), TxnId(last.txn()),
+                                     options.sync_interval);
+  commit_->OnLogged([this](TxnId txn) {
+    context_.rpc.txn = txn.value;
+    store_->Logged(txn);
+  });
+  context_.store = store_.get();
+  context_.commit = commit_.get();
+  busy_ = std::make_unique<BusyTable>(context_.loop);
+  context_.busy = busy_.get();
+  ids_ = std::make_unique<IdAllocator>(context_);
+  context_.ids = ids_.get();
+  driver_ = std::make_unique<Driver>(context_);
+  context_.driver = driver_.get();
+  sessions_ = std::make_unique<Sessions>(context_);
+  context_.sessions = sessions_.get();
+  reaper_ = std::make_unique<Reaper>(context_);
+  context_.reaper = reaper_.get();
+  chunks_ = make_chunks(context_);
+  context_.chunks = chunks_.get();
+  return RunOn(context_.loop, StartParts());
+}
+
+Task<Status> Core::StartParts() {
+  store_->SetLogged(commit_->logged());
+  Task<Status> ids = ids_->Start(database_->ids());
+  Status started = co_await ids;
+  if (!started) co_return started;
+  std::function<Status(View&)> read_root = [this](View& view) -> Status {
+    TRY_ASSIGN(const pb::InodeRecord* root, view.GetInode(kRootInode));
+    if (!root) return Fail(ErrorCode::kCorrupt, "the metadata has no root directory; restore a backup");
+    context_.default_copies = root->copies();
+    return {};
+  };
+  Task<Result<TxnId>> root = driver_->Execute(std::move(read_root));
+  Result<TxnId> read = co_await root;
+  if (!read) co_return Fail(read.error());
+  RegisterNamespaceOps(context_);
+  sessions_->Register();
+  chunks_->Register();
+  reaper_->Start();
+  Task<Status> chunks = chunks_->Start();
+  started = co_await chunks;
+  if (!started) co_return started;
+  Task<Status> sessions = sessions_->Start();
+  started = co_await sessions;
+  co_return started;
+}
+
+Task<void> Core::StopParts() {
+  sessions_->Stop();
+  Task<void> chunks = chunks_->Stop();
+  co_await chunks;
+  Task<void> reaper = reaper_->Stop();
+  co_await reaper;
+  Task<void> driver = driver_->Stop();
+  co_await driver;
+}
+
+void Core::Stop() {
+  if (!commit_) return;
+  RunOn(context_.loop, StopParts());
+  context_.loop.Sync([this] { commit_->Stop(); });
+  store_->Stop();
+  // What the pool's threads and the commit's have posted to the loop runs before the parts go; the parts are taken
+  // down there, where they live.
+  context_.loop.Sync([this] {
+    chunks_.reset();
+    reaper_.reset();
+    sessions_.reset();
+    driver_.reset();
+    ids_.reset();
+    busy_.reset();
+    commit_.reset();
+    store_.reset();
+  });
+  database_.reset();
+}
+
+}  // namespace shoal::meta
