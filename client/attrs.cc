@@ -52,7 +52,9 @@ Task<Result<Attr>> Engine::SetAttr(const Cred& cred, InodeId inode, const AttrCh
     Result<pb::AttrResponse> response =
         co_await core.session.Call<pb::AttrResponse>(pb::SET_ATTR, request, cred, CallKind::kMutate);
     if (!response) co_return Fail(std::move(response).error());
-    co_return FromProto(response->attr());
+    Attr attr = FromProto(response->attr());
+    core.OwnChange(attr);
+    co_return attr;
   }
   ++state->pins;
   if (change.size) {
@@ -73,6 +75,16 @@ Task<Result<Attr>> Engine::SetAttr(const Cred& cred, InodeId inode, const AttrCh
   core.DropIfUnused(state);
   if (!response) co_return Fail(std::move(response).error());
   co_return WithLocal(*state, FromProto(response->attr()));
+}
+
+Task<void> Engine::TouchAtime(InodeId inode, int64_t atime_ns) {
+  Cred cred;
+  pb::SetAttrRequest request;
+  request.set_inode(inode.value);
+  request.set_atime_ns(atime_ns);
+  request.set_lazy_atime(true);
+  Result<pb::AttrResponse> ignored =
+      co_await impl_->core.session.Call<pb::AttrResponse>(pb::SET_ATTR, request, cred, CallKind::kMutate);
 }
 
 Task<Result<std::string>> Engine::GetXattr(const Cred& cred, InodeId inode, std::string_view name) {

@@ -31,6 +31,9 @@ StatePtr Core::State(InodeId inode) {
   if (!state) {
     state = std::make_shared<InodeState>(loop, inode);
     state->attr.inode = inode;
+    if (auto it = known_changes.find(inode); it != known_changes.end()) {
+      state->remembered_change = it->second;
+    }
     if (auto it = unsynced.find(inode); it != unsynced.end()) {
       for (uint64_t index : it->second) {
         auto writer = std::make_shared<ChunkWriter>(index);
@@ -56,7 +59,18 @@ void Core::DropIfUnused(const StatePtr& state) {
       if (writer->acked_seq > writer->synced_seq) unsynced[state->inode].push_back(index);
     }
   }
+  if (state->attr.nlink > 0 && !state->foreign && state->attr.change != 0) {
+    if (known_changes.size() >= kMaxKnownChanges) known_changes.clear();
+    known_changes[state->inode] = state->attr.change;
+  } else {
+    known_changes.erase(state->inode);
+  }
   states.erase(state->inode);
+}
+
+void Core::OwnChange(const Attr& attr) {
+  auto it = known_changes.find(attr.inode);
+  if (it != known_changes.end() && it->second + 1 == attr.change) it->second = attr.change;
 }
 
 int64_t WallClock() {
@@ -88,6 +102,8 @@ void ApplyAttr(InodeState& state, const Attr& attr, bool own) {
   if (attr.change < state.attr.change) return;
   if (attr.change > state.attr.change + (own ? 1 : 0) || attr.size < state.attr.size) {
     // Somebody else may have changed the file: what is where is asked again.
+    uint64_t before = state.attr.change ? state.attr.change : state.remembered_change;
+    state.foreign |= attr.change > before + (own ? 1 : 0);
     std::erase_if(state.locations, [](const auto& entry) { return entry.second->lease == 0; });
   }
   state.attr = attr;

@@ -42,6 +42,12 @@ struct Core {
   Counter& write_recoveries;
   Counter& write_errors;
 
+  // The change counter of files closed here, as long as all changes up to it were ours or seen at an open. Bounded.
+  static constexpr size_t kMaxKnownChanges = 500'000;
+  std::unordered_map<InodeId, uint64_t> known_changes;
+  // An own change of an inode that is not open here.
+  void OwnChange(const Attr& attr);
+
   StatePtr State(InodeId inode);        // finds or makes it
   StatePtr Find(InodeId inode) const;   // or null
   void DropIfUnused(const StatePtr& state);

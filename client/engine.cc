@@ -138,7 +138,10 @@ void EngineImpl::SessionLost() {
 Attr EngineImpl::Seen(const pb::Attr& from, bool own) {
   Attr attr = FromProto(from);
   StatePtr state = core.Find(attr.inode);
-  if (!state) return attr;
+  if (!state) {
+    if (own) core.OwnChange(attr);
+    return attr;
+  }
   ApplyAttr(*state, attr, own);
   return WithLocal(*state, attr);
 }

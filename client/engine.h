@@ -74,6 +74,7 @@ struct Opened {
   Attr attr;
   HandlePtr handle;
   bool created = false;
+  bool keep_cache = false;  // since this client had it open last, nobody else has changed it: cached pages are right
 };
 
 // The client of one cluster: one session, its connections, the data on its way to the chunkservers.
@@ -136,6 +137,8 @@ class Engine {
   Task<Result<Attr>> GetAttr(const Cred& cred, InodeId inode);
   // `handle`: of an ftruncate (permission was checked at open), else null.
   Task<Result<Attr>> SetAttr(const Cred& cred, InodeId inode, const AttrChange& change, Handle* handle = nullptr);
+  // A relatime update: change and ctime stay, errors are ignored.
+  Task<void> TouchAtime(InodeId inode, int64_t atime_ns);
   Task<Result<std::string>> GetXattr(const Cred& cred, InodeId inode, std::string_view name);
   Task<Status> SetXattr(const Cred& cred, InodeId inode, std::string_view name, std::string_view value, uint32_t flags);
   Task<Result<std::vector<std::string>>> ListXattr(const Cred& cred, InodeId inode);

@@ -12,6 +12,7 @@ namespace {
 
 constexpr Duration kAppendAge = 100ms;  // an end of file that old is asked for again before an append
 constexpr Duration kSyncTry = 10s;
+constexpr int kExec = 0x20;  // the kernel's __FMODE_EXEC: execve needs no permission to read
 constexpr int kSyncRounds = 8;
 constexpr uint64_t kFirstExtents = 8;  // which an answer to OPEN tells
 
@@ -51,16 +52,18 @@ Task<Result<Opened>> Engine::Open(const Cred& cred, InodeId inode, int flags) {
   }
   pb::OpenRequest request;
   request.set_inode(inode.value);
-  request.set_flags(static_cast<uint32_t>(flags & (O_ACCMODE | O_TRUNC)));
+  request.set_flags(static_cast<uint32_t>(flags & (O_ACCMODE | O_TRUNC | kExec)));
   // An open counts for the session, but only a truncating one changes anything that is kept.
   Result<pb::OpenResponse> response = co_await core.session.Call<pb::OpenResponse>(
       pb::OPEN, request, cred, truncates ? CallKind::kMutate : CallKind::kRead);
   Opened opened;
   if (response) {
     opened.handle = impl_->MakeHandle(state, cred, flags);
+    bool known = state->attr.change != 0 || state->remembered_change != 0;
     ApplyAttr(*state, FromProto(response->attr()), truncates);
     if (truncates) state->locations.clear();
     impl_->TakeExtents(*state, *response);
+    opened.keep_cache = known && !std::exchange(state->foreign, false);
   }
   if (truncates) impl_->writer.EndExclusive(state);
   --state->pins;

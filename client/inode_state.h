@@ -84,6 +84,8 @@ struct InodeState {
   // Metadata as the metaserver told it last.
   Attr attr;
   SteadyTime attr_time{};
+  uint64_t remembered_change = 0;  // of attr, when it was closed here last
+  bool foreign = false;  // somebody else has changed it since the last open here
 
   // Where chunks are; an entry without a chunk is a hole.
   std::map<uint64_t, LocationPtr> locations;
