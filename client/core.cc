@@ -103,7 +103,7 @@ void ApplyAttr(InodeState& state, const Attr& attr, bool own) {
   if (attr.change > state.attr.change + (own ? 1 : 0) || attr.size < state.attr.size) {
     // Somebody else may have changed the file: what is where is asked again.
     uint64_t before = state.attr.change ? state.attr.change : state.remembered_change;
-    state.foreign |= attr.change > before + (own ? 1 : 0);
+    if (before != 0) state.foreign |= attr.change > before + (own ? 1 : 0);
     std::erase_if(state.locations, [](const auto& entry) { return entry.second->lease == 0; });
   }
   state.attr = attr;

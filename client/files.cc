@@ -63,7 +63,8 @@ Task<Result<Opened>> Engine::Open(const Cred& cred, InodeId inode, int flags) {
     ApplyAttr(*state, FromProto(response->attr()), truncates);
     if (truncates) state->locations.clear();
     impl_->TakeExtents(*state, *response);
-    opened.keep_cache = known && !std::exchange(state->foreign, false);
+    bool foreign = std::exchange(state->foreign, false);
+    opened.keep_cache = known && !foreign;
   }
   if (truncates) impl_->writer.EndExclusive(state);
   --state->pins;
