@@ -1,0 +1,257 @@
+#include "chunkserver/control.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "chunkserver/work_queue.h"
+#include "common/log.h"
+#include "common/proto/control.pb.h"
+
+namespace shoal {
+namespace {
+
+constexpr Duration kConnectTimeout = 3s;
+constexpr Duration kCallTimeout = 3s;      // of a heartbeat: the lease is 5 s
+constexpr Duration kRegisterTimeout = 10s;
+constexpr Duration kInventoryTimeout = 30s;
+constexpr Duration kRetry = 200ms;
+constexpr int kSilentHeartbeats = 8;       // unanswered, one after the other: the connection is given up
+
+}  // namespace
+
+Control::Control(EventLoop& loop, Node& node, Registration self, std::vector<Address> metaservers,
+                 const Dispatcher& dispatcher, Duration heartbeat)
+    : loop_(loop), node_(node), self_(std::move(self)), heartbeat_(heartbeat), tasks_(loop) {
+  for (const Address& address : metaservers) {
+    channels_.push_back(std::make_unique<Channel>(loop, node.control, address, &dispatcher));
+  }
+}
+
+void Control::Start(std::function<Task<Status>(std::string)> joined, std::function<void()> connected) {
+  joined_ = std::move(joined);
+  connected_ = std::move(connected);
+  tasks_.Spawn(Run());
+}
+
+Task<void> Control::Stop() {
+  stopping_ = true;
+  node_.lease.End();
+  for (auto& channel : channels_) channel->Close();
+  Wake();
+  co_await tasks_.Join();
+}
+
+void Control::SetState(std::string state, bool problem) {
+  std::lock_guard lock(mutex_);
+  if (state == state_) return;
+  if (problem) {
+    LogWarning("{}", state);
+  } else {
+    LogInfo("{}", state);
+  }
+  state_ = std::move(state);
+}
+
+std::string Control::state() const {
+  std::lock_guard lock(mutex_);
+  return state_;
+}
+
+Task<void> Control::Nap(Duration duration) {
+  if (stopping_) co_return;
+  nap_ = std::make_shared<OneShot<bool>>(loop_);
+  auto nap = nap_;
+  auto timer = loop_.RunAfter(duration, [nap] { nap->Set(true); });
+  OneShot<bool>& shot = *nap;  // g++ 12 would copy what `*nap` names
+  co_await shot;
+}
+
+void Control::Wake() {
+  if (nap_) nap_->Set(true);
+}
+
+Task<void> Control::Run() {
+  for (size_t turn = 0; !stopping_ && !channels_.empty(); ++turn) {
+    Channel& channel = *channels_[turn % channels_.size()];
+    Result<std::shared_ptr<Connection>> connection = co_await channel.Get(kConnectTimeout);
+    if (stopping_) break;
+    Status registered;
+    if (connection) {
+      registered = co_await Register(*connection);
+    } else {
+      registered = Fail(connection.error());
+    }
+    if (registered) {
+      std::shared_ptr<Connection> live = *connection;
+      co_await Serve(live);
+      continue;
+    }
+    SetState(fmt::format("not registered with the metaserver {}: {} ({})", channel.address().ToString(),
+                         registered.error().message, ErrorName(registered.error().code)), true);
+    co_await Nap(kRetry);
+  }
+}
+
+Task<Status> Control::Register(std::shared_ptr<Connection> connection) {
+  connected_();
+  pb::RegisterRequest request;
+  request.set_server_uuid(self_.server_uuid);
+  request.set_cluster_uuid(self_.cluster_uuid);
+  request.set_name(self_.name);
+  request.set_address(self_.address);
+  request.set_host(self_.host);
+  request.set_rack(self_.rack);
+  request.set_start_id(self_.start_id);
+  request.set_incarnation(node_.control.incarnation.load());
+  request.set_txn(node_.control.txn.load());
+  for (const auto& disk : node_.store->disks()) *request.add_disks() = disk->Report();
+  int64_t sent = ServerLease::NowNs();
+  Payload nothing;
+  auto reply = co_await CallTyped<pb::RegisterResponse>(connection, pb::REGISTER, request, std::move(nothing),
+                                                        kRegisterTimeout);
+  if (!reply) co_return Fail(std::move(reply).error());
+  const pb::RegisterResponse& response = reply->message;
+  if (!self_.cluster_uuid.empty() && response.cluster_uuid() != self_.cluster_uuid) {
+    co_return Fail(ErrorCode::kWrongCluster,
+                   fmt::format("the data directories belong to cluster {}, the metaserver serves cluster {}",
+                               self_.cluster_uuid, response.cluster_uuid()));
+  }
+  if (self_.cluster_uuid.empty()) {
+    if (response.cluster_uuid().empty()) co_return Fail(ErrorCode::kBadMessage, "the metaserver names no cluster");
+    std::string uuid = response.cluster_uuid();
+    CO_TRY(co_await joined_(uuid));
+    self_.cluster_uuid = uuid;
+  }
+  server_ = response.server();
+  if (response.heartbeat_ms() != 0) heartbeat_ = std::chrono::milliseconds(response.heartbeat_ms());
+  node_.lease.RenewedAt(sent, response.lease_ms());
+  SetState(fmt::format("registered as server {} of cluster {} at {}", server_, self_.cluster_uuid, connection->peer()), false);
+  co_return Status();
+}
+
+// Heartbeats until the connection is gone.
+Task<void> Control::Serve(std::shared_ptr<Connection> connection) {
+  connection->OnClose([this](const Error&, bool) { Wake(); });
+  int silent = 0;
+  while (!stopping_ && !connection->closed()) {
+    auto begin = std::chrono::steady_clock::now();
+    bool send_inventory = false;
+    Status beat = co_await Heartbeat(connection, &send_inventory);
+    silent = beat ? 0 : silent + 1;
+    if (!beat && beat.error().code != ErrorCode::kTimeout && beat.error().code != ErrorCode::kUnavailable) {
+      // The metaserver does not know this server any more: register again.
+      SetState("the metaserver refuses heartbeats: " + beat.error().message, true);
+      connection->Close(beat.error());
+      co_await Nap(kRetry);
+      co_return;
+    }
+    if (silent >= kSilentHeartbeats) {
+      connection->Close(Error{ErrorCode::kTimeout, "no heartbeat is answered"});
+      break;
+    }
+    if (beat) {
+      Status sent = co_await SendBadReports(connection);
+      if (!sent) LogWarning("a bad replica could not be reported yet: {}", sent.error().message);
+    }
+    if (send_inventory && node_.store->inventory_ready() && !inventory_running_) {
+      inventory_running_ = true;
+      tasks_.Spawn(SendInventory(connection));
+    }
+    RefreshDisks();
+    Duration took = std::chrono::steady_clock::now() - begin;
+    if (!stopping_ && !connection->closed() && took < heartbeat_) co_await Nap(heartbeat_ - took);
+  }
+  if (!stopping_) SetState("the connection to the metaserver was lost", true);
+}
+
+Task<Status> Control::Heartbeat(std::shared_ptr<Connection> connection, bool* send_inventory) {
+  pb::HeartbeatRequest request;
+  request.set_server(server_);
+  request.set_load(static_cast<uint32_t>(std::max<int64_t>(0, node_.requests.load())));
+  request.set_last_order(node_.last_order.load());
+  for (const auto& disk : node_.store->disks()) *request.add_disks() = disk->Report();
+  int64_t sent = ServerLease::NowNs();
+  Payload nothing;
+  auto reply = co_await CallTyped<pb::HeartbeatResponse>(connection, pb::HEARTBEAT, request, std::move(nothing), kCallTimeout);
+  if (!reply) co_return Fail(std::move(reply).error());
+  if (!stopping_) node_.lease.RenewedAt(sent, reply->message.lease_ms());
+  *send_inventory = reply->message.send_inventory();
+  co_return Status();
+}
+
+// The space of a disk is asked for on its own threads: a disk that hangs keeps its last report.
+void Control::RefreshDisks() {
+  if (stopping_ || refreshing_.load() > 0) return;
+  for (const auto& disk : node_.store->disks()) {
+    refreshing_.fetch_add(1);
+    disk->syncs().Push([this, raw = disk.get()] {
+      raw->RefreshSpace();
+      refreshing_.fetch_sub(1);
+    });
+  }
+}
+
+void Control::ReportBad(const pb::ReplicaReport& replica, const Error& why) {
+  {
+    std::lock_guard lock(mutex_);
+    bad_.emplace_back(replica, why);
+  }
+  loop_.Post([this] { Wake(); });
+}
+
+Task<Status> Control::SendBadReports(std::shared_ptr<Connection> connection) {
+  while (!stopping_) {
+    pb::ReportBadReplicaRequest request;
+    {
+      std::lock_guard lock(mutex_);
+      if (bad_.empty()) break;
+      *request.mutable_replica() = bad_.front().first;
+      request.set_why(bad_.front().second.message);
+      request.set_reason(static_cast<uint32_t>(bad_.front().second.code));
+    }
+    request.set_server(server_);
+    Payload nothing;
+    auto reply = co_await CallTyped<pb::ReportBadReplicaResponse>(connection, pb::REPORT_BAD_REPLICA, request,
+                                                                  std::move(nothing), kCallTimeout);
+    if (!reply && (reply.error().code == ErrorCode::kUnavailable || reply.error().code == ErrorCode::kTimeout)) {
+      co_return Fail(std::move(reply).error());
+    }
+    if (!reply) LogWarning("the metaserver does not take a report of a bad replica: {}", reply.error().message);
+    std::lock_guard lock(mutex_);
+    bad_.erase(bad_.begin());
+  }
+  co_return Status();
+}
+
+Task<void> Control::SendInventory(std::shared_ptr<Connection> connection) {
+  ReplicaStore& store = *node_.store;
+  OnQueue collect(loop_, store.disks()[0]->syncs(), [&store] { return store.Digests(); });
+  std::vector<uint64_t> digests = co_await collect;
+  pb::InventoryDigestRequest request;
+  request.set_server(server_);
+  request.mutable_digests()->Add(digests.begin(), digests.end());
+  Payload nothing;
+  auto reply = co_await CallTyped<pb::InventoryDigestResponse>(connection, pb::INVENTORY_DIGEST, request,
+                                                               std::move(nothing), kInventoryTimeout);
+  Status status = reply ? Status() : Fail(reply.error());
+  for (int i = 0; status && i < reply->message.differing_size() && !stopping_; ++i) {
+    status = co_await SendBucket(connection, reply->message.differing(i));
+  }
+  if (!status && !stopping_) LogWarning("the inventory was not sent to its end: {}", status.error().message);
+  inventory_running_ = false;
+}
+
+Task<Status> Control::SendBucket(std::shared_ptr<Connection> connection, uint32_t bucket) {
+  pb::InventoryBucketRequest request;
+  request.set_server(server_);
+  request.set_bucket(bucket);
+  for (pb::ReplicaReport& report : node_.store->Bucket(bucket)) *request.add_replicas() = std::move(report);
+  Payload nothing;
+  auto reply = co_await CallTyped<pb::InventoryBucketResponse>(connection, pb::INVENTORY_BUCKET, request,
+                                                               std::move(nothing), kInventoryTimeout);
+  if (!reply) co_return Fail(std::move(reply).error());
+  co_return Status();
+}
+
+}  // namespace shoal

@@ -1,0 +1,38 @@
+// FREEZE_REPLICA: the first step of a recovery. Nothing is written from here to SET_VERSION.
+#include <fmt/format.h>
+
+#include "chunkserver/service.h"
+
+namespace shoal {
+
+Task<Result<pb::FreezeReplicaResponse>> Service::FreezeReplica(const pb::FreezeReplicaRequest& message) {
+  pb::FreezeReplicaResponse response;
+  auto replica = node_.store->Find(ChunkId{message.chunk()}, InstanceId{message.instance()});
+  if (!replica) co_return response;
+  Status loaded = co_await EnsureLoaded(replica);
+  if (!loaded) co_return Fail(std::move(loaded).error());
+  WriteJobs refused;
+  {
+    std::lock_guard lock(replica->mutex);
+    if (replica->bad) co_return Fail(*replica->bad);
+    if (replica->version.value < message.version()) {
+      co_return Fail(ErrorCode::kVersionMismatch,
+                     fmt::format("the replica has version {}, not {}", replica->version.value, message.version()));
+    }
+    replica->order.RaiseFence(message.lease());
+    refused = replica->order.Freeze();
+  }
+  for (const auto& job : refused) {
+    for (auto& waiter : job->waiters) waiter(Fail(ErrorCode::kNotReady, "a recovery of the chunk is under way"));
+  }
+  co_await WaitIdle(replica);
+  std::lock_guard lock(replica->mutex);
+  if (replica->bad) co_return Fail(*replica->bad);
+  response.set_exists(replica->exists);
+  response.set_version(replica->version.value);
+  response.set_applied(replica->order.applied());
+  response.set_known(replica->order.known());
+  co_return response;
+}
+
+}  // namespace shoal

@@ -1,0 +1,32 @@
+// What makes a directory a data directory of this server and no other.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "common/files.h"
+#include "common/result.h"
+
+namespace shoal {
+
+// The content of DIR/identity, a text file: "shoal data directory", "format 1", "server UUID", "cluster UUID" (the last
+// is "-" until the first registration), one a line. A plain value.
+struct DirectoryIdentity {
+  std::string server_uuid;
+  std::string cluster_uuid;  // empty: none yet
+
+  std::string Encode() const;
+  static Result<DirectoryIdentity> Decode(const std::string& text);
+};
+
+inline constexpr char kIdentityName[] = "identity";
+
+// Nothing when the file is not there. Errors name the file.
+Result<std::optional<DirectoryIdentity>> ReadIdentity(Files& files, const std::string& directory);
+// Durable when it returns.
+Status WriteIdentity(Files& files, const std::string& directory, const DirectoryIdentity& identity);
+
+// A random UUID (version 4) as text.
+std::string RandomUuid();
+
+}  // namespace shoal

@@ -1,0 +1,106 @@
+// What is done to the file of one replica: plain calls on a File, each verified against header and table.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "chunkserver/layout.h"
+#include "common/buffer.h"
+#include "common/files.h"
+#include "common/ids.h"
+#include "common/result.h"
+
+namespace shoal {
+
+// A range of a chunk. A plain value.
+struct ChunkRange {
+  uint32_t offset = 0;
+  uint32_t length = 0;
+};
+
+// The parts of a range that a write has a checksum for: cut at multiples of the block size.
+uint64_t CountPieces(std::span<const ChunkRange> ranges);
+
+// One write, checked already (ValidateWrite, VerifyPayload). A plain value; the payload is shared, not copied.
+struct WriteOperation {
+  enum class Kind { kData, kZero, kTruncate };
+  Kind kind = Kind::kData;
+  std::vector<ChunkRange> ranges;   // ascending, not overlapping
+  std::vector<uint64_t> checksums;  // of each piece; kData only
+  Buffer payload;                   // kData only
+};
+
+// kInvalidArgument when the ranges are not in order, leave the chunk, or do not fit the payload and its checksums.
+Status ValidateWrite(const WriteOperation& write);
+// kChecksumMismatch when a piece of the payload does not match its checksum.
+Status VerifyPayload(const WriteOperation& write);
+
+// What a write changed. A plain value.
+struct WriteEffect {
+  int64_t allocated_bytes = 0;  // of blocks and table pages; negative when given back
+  uint64_t table_pages = 0;     // bit i: page i was written
+};
+
+// Blocks read from a replica. A plain value.
+struct ReadBlocks {
+  Buffer data;                      // never-written blocks are zeros
+  std::vector<uint64_t> checksums;  // one a block; 0: never written
+};
+
+// A replica's open file. Owned by its Replica and by those at work on it; any thread, but a write excludes every other
+// call on the same file (Replica::io). Nothing is durable before Sync. Errors: kCorrupt when header, table or data do
+// not match their checksums; kIo and kNoSpace from the file system. Random bytes in the file give errors, never more.
+class ReplicaFile {
+ public:
+  // `header` is what the page must say, each time it is read again.
+  ReplicaFile(std::unique_ptr<File> file, ReplicaHeader header, ReplicaState state)
+      : file_(std::move(file)), header_(std::move(header)), state_(state), known_pages_(state.table_pages) {}
+
+  // Writes header, state and an empty table into a file that was just created.
+  static Result<std::unique_ptr<ReplicaFile>> Format(std::unique_ptr<File> file, const ReplicaHeader& header);
+  // Reads and checks header and state.
+  static Result<std::unique_ptr<ReplicaFile>> Load(std::unique_ptr<File> file, ChunkId chunk, InstanceId instance,
+                                                   const std::string& cluster_uuid);
+  static constexpr uint64_t kFormatBytes = 16 << 10;  // what an empty replica takes
+
+  const ReplicaHeader& header() const { return header_; }
+  File& file() { return *file_; }
+
+  enum class Wait { kNo, kYes };
+  // `offset` and `length` are multiples of the block size. With Wait::kNo: kWouldBlock when a page is not in memory.
+  // `verify`: the data is checked too (a mismatch is kCorrupt, `bad_block` says where).
+  Result<ReadBlocks> Read(uint32_t offset, uint32_t length, Wait wait, bool verify, uint32_t* bad_block = nullptr);
+  // All entries of the table.
+  Result<std::vector<uint64_t>> ReadTable();
+
+  // Applies the write: data first, then the table. After an error the range of the write is undefined.
+  Result<WriteEffect> Apply(const WriteOperation& write);
+
+  // Raises the version in the header page and syncs the file.
+  Status SetVersion(ChunkVersion version);
+  // Makes all that was applied before durable; may run beside reads and writes, but not beside another Sync or
+  // SetVersion (Replica::sync). `through` is kept as the synced-through number.
+  Status Sync(uint64_t through);
+
+ private:
+  friend class TableEditor;
+  Status WriteState(ChunkVersion version, uint64_t through);
+  Status CheckHeader(Wait wait);
+  Status ReadTablePage(uint32_t page, TablePage& into, Wait wait);
+  Status ReadBlock(uint32_t block, uint64_t checksum, Page& into);
+  Status WriteData(const WriteOperation& write, class TableEditor& table);
+  Status WriteZeros(const WriteOperation& write, class TableEditor& table);
+  Status ZeroPartOfBlock(uint32_t block, uint32_t from, uint32_t to, class TableEditor& table);
+  Status MergeBlock(uint32_t offset, std::span<const uint8_t> bytes, class TableEditor& table);
+
+  std::unique_ptr<File> file_;
+  ReplicaHeader header_;
+  ReplicaState state_;                        // guarded by Replica::sync
+  std::atomic<uint64_t> known_pages_{0};      // table pages that a sync has covered: blank ones are a loss
+  std::atomic<uint64_t> touched_pages_{0};    // table pages written since the last sync
+};
+
+}  // namespace shoal

@@ -1,0 +1,241 @@
+#include "chunkserver/store.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <thread>
+
+#include "common/checksum.h"
+#include "common/log.h"
+
+namespace shoal {
+namespace {
+
+constexpr size_t kHeadersAtOnce = 64;   // read in one go, before others get their turn
+
+uint64_t ReplicaDigest(ChunkId chunk, ChunkVersion version, InstanceId instance) {
+  uint8_t bytes[20];
+  std::memcpy(bytes, &chunk.value, 8);
+  std::memcpy(bytes + 8, &version.value, 4);
+  std::memcpy(bytes + 12, &instance.value, 8);
+  return Checksum(bytes, sizeof bytes);
+}
+
+std::string Describe(const Replica& replica) {
+  return fmt::format("chunk {:x} instance {:x} in {}", replica.chunk.value, replica.instance.value, replica.disk.path());
+}
+
+}  // namespace
+
+ReplicaStore::ReplicaStore(std::vector<std::unique_ptr<Disk>> disks, size_t open_files, ChunkMetrics& metrics, BadSink sink)
+    : disks_(std::move(disks)), open_files_(open_files), metrics_(metrics), sink_(std::move(sink)) {}
+
+ReplicaStore::~ReplicaStore() { Stop(); }
+
+void ReplicaStore::Start() {
+  std::vector<std::thread> scans;
+  headers_left_.fetch_add(static_cast<int64_t>(disks_.size()));  // the scans themselves
+  for (uint32_t i = 0; i < disks_.size(); ++i) scans.emplace_back([this, i] { ScanDisk(i); });
+  for (auto& scan : scans) scan.join();
+}
+
+void ReplicaStore::Stop() {
+  stopping_ = true;
+  for (auto& disk : disks_) disk->StopThreads();
+}
+
+void ReplicaStore::SetCluster(const std::string& uuid) {
+  std::lock_guard lock(mutex_);
+  cluster_ = uuid;
+}
+
+std::string ReplicaStore::cluster() const {
+  std::lock_guard lock(mutex_);
+  return cluster_;
+}
+
+void ReplicaStore::ScanDisk(uint32_t index) {
+  Disk& disk = *disks_[index];
+  auto scanned = disk.Scan();
+  if (!scanned) {
+    LogError("the replicas in {} can't be listed: {}", disk.path(), scanned.error().message);
+    disk.Note(Error{ErrorCode::kIo, scanned.error().message});
+    headers_left_.fetch_sub(1);
+    return;
+  }
+  auto names = std::make_shared<std::vector<std::pair<ChunkId, InstanceId>>>(std::move(*scanned));
+  for (auto [chunk, instance] : *names) {
+    Shard& shard = ShardOf(chunk);
+    std::lock_guard lock(shard.mutex);
+    shard.entries.emplace(chunk.value, Entry{.instance = instance, .disk = index});
+  }
+  disk.AddReplicas(static_cast<int64_t>(names->size()));
+  LogInfo("{}: {} replicas", disk.path(), names->size());
+  disk.syncs().Push([this, index, names] { ReadHeaders(index, names, 0); });
+}
+
+void ReplicaStore::ReadHeaders(uint32_t disk, std::shared_ptr<std::vector<std::pair<ChunkId, InstanceId>>> names,
+                               size_t next) {
+  size_t end = std::min(names->size(), next + kHeadersAtOnce);
+  for (; next < end && !stopping_; ++next) ReadOneHeader(disk, (*names)[next].first, (*names)[next].second);
+  if (next == names->size() || stopping_) {
+    headers_left_.fetch_sub(1);
+    return;
+  }
+  disks_[disk]->syncs().Push([this, disk, names, next] { ReadHeaders(disk, names, next); });
+}
+
+void ReplicaStore::ReadOneHeader(uint32_t index, ChunkId chunk, InstanceId instance) {
+  Disk& disk = *disks_[index];
+  auto file = disk.files().Open(disk.ReplicaPath(chunk, instance), Files::Mode::kRead);
+  if (!file && file.error().code == ErrorCode::kNotFound) return;  // dropped meanwhile
+  Status bad;
+  ChunkVersion version;
+  if (file) {
+    if (auto bytes = (*file)->AllocatedBytes()) disk.AddUsed(static_cast<int64_t>(*bytes));
+    auto loaded = ReplicaFile::Load(std::move(*file), chunk, instance, cluster());
+    if (loaded) version = (*loaded)->header().version;
+    if (!loaded) bad = Fail(loaded.error());
+  } else {
+    bad = Fail(file.error());
+  }
+  std::shared_ptr<Replica> replica = bad ? nullptr : Find(chunk, instance);
+  Shard& shard = ShardOf(chunk);
+  {
+    std::lock_guard lock(shard.mutex);
+    Entry* entry = FindEntry(shard, chunk, instance);
+    if (entry && !entry->version) entry->version = version;  // a newer one, from a request, counts
+    if (entry && !bad) entry->bad = true;
+  }
+  if (replica) MarkBad(replica, bad.error());
+}
+
+ReplicaStore::Entry* ReplicaStore::FindEntry(Shard& shard, ChunkId chunk, InstanceId instance) {
+  auto [begin, end] = shard.entries.equal_range(chunk.value);
+  Entry* best = nullptr;
+  for (auto it = begin; it != end; ++it) {
+    if (it->second.instance == instance) return &it->second;
+    if (!instance && (!best || best->instance < it->second.instance)) best = &it->second;
+  }
+  return best;
+}
+
+std::shared_ptr<Replica> ReplicaStore::Find(ChunkId chunk, InstanceId instance) {
+  Shard& shard = ShardOf(chunk);
+  std::lock_guard lock(shard.mutex);
+  Entry* entry = FindEntry(shard, chunk, instance);
+  if (!entry) return nullptr;
+  if (!entry->replica) entry->replica = std::make_shared<Replica>(chunk, entry->instance, *disks_[entry->disk]);
+  return entry->replica;
+}
+
+Result<Disk*> ReplicaStore::ChooseDisk(bool forwarded) {
+  Disk* best = nullptr;
+  Error why{ErrorCode::kNoSpace, "no data directory works"};
+  for (const auto& disk : disks_) {
+    if (disk->failed()) continue;
+    Status room = disk->CheckSpace(ReplicaFile::kFormatBytes, forwarded);
+    if (!room) why = room.error();
+    if (room && (!best || disk->Available() > best->Available())) best = disk.get();
+  }
+  if (!best) return Fail(std::move(why));
+  return best;
+}
+
+Result<std::shared_ptr<Replica>> ReplicaStore::FindOrCreate(ChunkId chunk, InstanceId instance, ChunkVersion version,
+                                                            bool forwarded) {
+  if (auto found = Find(chunk, instance)) return found;
+  if (!chunk || !instance || !version) return Fail(ErrorCode::kInvalidArgument, "a new replica needs a chunk, a version and an instance");
+  TRY_ASSIGN(Disk * disk, ChooseDisk(forwarded));
+  Shard& shard = ShardOf(chunk);
+  std::lock_guard lock(shard.mutex);
+  if (Entry* entry = FindEntry(shard, chunk, instance)) return entry->replica;  // made meanwhile, so touched
+  auto replica = std::make_shared<Replica>(chunk, instance, *disk);
+  replica->exists = false;
+  replica->name_synced = false;
+  replica->version = version;
+  replica->order.Start(version);
+  uint32_t index = 0;
+  while (disks_[index].get() != disk) ++index;
+  shard.entries.emplace(chunk.value, Entry{instance, version, index, false, replica});
+  disk->AddReplicas(1);
+  return replica;
+}
+
+Status ReplicaStore::Add(std::shared_ptr<Replica> replica, std::unique_ptr<ReplicaFile> file) {
+  {
+    std::lock_guard lock(replica->mutex);
+    replica->version = file->header().version;
+    replica->file = std::move(file);
+  }
+  Shard& shard = ShardOf(replica->chunk);
+  {
+    std::lock_guard lock(shard.mutex);
+    if (FindEntry(shard, replica->chunk, replica->instance)) {
+      return Fail(ErrorCode::kExists, "there is a replica already: " + Describe(*replica));
+    }
+    uint32_t index = 0;
+    while (disks_[index].get() != &replica->disk) ++index;
+    shard.entries.emplace(replica->chunk.value, Entry{replica->instance, replica->version, index, false, replica});
+  }
+  replica->disk.AddReplicas(1);
+  Opened(replica);
+  return {};
+}
+
+void ReplicaStore::NoteVersion(const Replica& replica, ChunkVersion version) {
+  Shard& shard = ShardOf(replica.chunk);
+  std::lock_guard lock(shard.mutex);
+  if (Entry* entry = FindEntry(shard, replica.chunk, replica.instance)) entry->version = version;
+}
+
+void ReplicaStore::MarkBad(const std::shared_ptr<Replica>& replica, const Error& why) {
+  if (why.code == ErrorCode::kCorrupt) metrics_.corrupt_blocks.Add();
+  replica->disk.Note(why);
+  pb::ReplicaReport report;
+  {
+    std::lock_guard lock(replica->mutex);
+    if (replica->bad || replica->dropped) return;
+    replica->bad = why;
+    report.set_version(replica->version.value);
+  }
+  {
+    Shard& shard = ShardOf(replica->chunk);
+    std::lock_guard lock(shard.mutex);
+    if (Entry* entry = FindEntry(shard, replica->chunk, replica->instance)) entry->bad = true;
+  }
+  metrics_.bad_replicas.Add();
+  LogError("bad replica of {}: {} ({})", Describe(*replica), why.message, ErrorName(why.code));
+  report.set_chunk(replica->chunk.value);
+  report.set_instance(replica->instance.value);
+  report.set_bad(true);
+  if (sink_) sink_(report, why);
+}
+
+std::vector<uint64_t> ReplicaStore::Digests() const {
+  std::vector<uint64_t> digests(256, 0);
+  for (size_t i = 0; i < shards_.size(); ++i) {
+    std::lock_guard lock(shards_[i].mutex);
+    for (const auto& [chunk, entry] : shards_[i].entries) {
+      digests[i] += ReplicaDigest(ChunkId{chunk}, entry.version, entry.instance);
+    }
+  }
+  return digests;
+}
+
+std::vector<pb::ReplicaReport> ReplicaStore::Bucket(uint32_t bucket) const {
+  std::vector<pb::ReplicaReport> reports;
+  const Shard& shard = shards_[bucket & 0xff];
+  std::lock_guard lock(shard.mutex);
+  for (const auto& [chunk, entry] : shard.entries) {
+    pb::ReplicaReport& report = reports.emplace_back();
+    report.set_chunk(chunk);
+    report.set_version(entry.version.value);
+    report.set_instance(entry.instance.value);
+    report.set_bad(entry.bad);
+  }
+  return reports;
+}
+
+}  // namespace shoal

@@ -1,0 +1,107 @@
+// ReplicaStore: all replicas of a chunkserver, over all its disks.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <functional>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "chunkserver/disk.h"
+#include "chunkserver/metrics.h"
+#include "chunkserver/replica.h"
+#include "common/proto/control.pb.h"
+
+namespace shoal {
+
+// The index of what is on the disks (names from a scan at the start, versions as they are learnt), the open files (a
+// bounded number), and what is wrong with them. Owner: the server. Any thread; what may touch a disk says so.
+class ReplicaStore {
+ public:
+  // Called when a replica turns out bad, on any thread.
+  using BadSink = std::function<void(const pb::ReplicaReport&, const Error&)>;
+
+  ReplicaStore(std::vector<std::unique_ptr<Disk>> disks, size_t open_files, ChunkMetrics& metrics, BadSink sink);
+  ~ReplicaStore();
+
+  // Reads the names of all replicas, the disks side by side (blocks), and goes on to read their headers on the disks'
+  // threads. A disk that can't be listed is marked failed.
+  void Start();
+  // Ends the reading of headers and waits for the disks' threads.
+  void Stop();
+
+  // Until it is known, replicas of any cluster are taken.
+  void SetCluster(const std::string& uuid);
+  std::string cluster() const;
+
+  // Instance zero: whichever is there. Null: none.
+  std::shared_ptr<Replica> Find(ChunkId chunk, InstanceId instance);
+  // The replica, or a new one on the best disk whose file its first write will make. kNoSpace when no disk has room.
+  Result<std::shared_ptr<Replica>> FindOrCreate(ChunkId chunk, InstanceId instance, ChunkVersion version, bool forwarded);
+  // Where a copy of a chunk would go.
+  Result<Disk*> ChooseDisk(bool forwarded);
+  // A finished copy, its file in place. kExists if there is one of that instance.
+  Status Add(std::shared_ptr<Replica> replica, std::unique_ptr<ReplicaFile> file);
+
+  // On a disk thread. Opens the file and reads its header, if that was not done. kNoReplica, kCorrupt, kIo, ...
+  Status Load(const std::shared_ptr<Replica>& replica);
+  // On a disk thread, with Replica::io held: makes the file of a replica that does not exist yet.
+  Status CreateFile(const std::shared_ptr<Replica>& replica);
+  // On a disk thread: makes everything written to it durable. An error makes it a bad replica.
+  Status Sync(const std::shared_ptr<Replica>& replica);
+  // On a disk thread: everything written and not synced on that disk.
+  Status SyncAll(Disk& disk);
+  // On a disk thread: deletes the file, and forgets the replica.
+  Status Drop(const std::shared_ptr<Replica>& replica);
+
+  void NoteVersion(const Replica& replica, ChunkVersion version);
+  // The replica is not to be trusted any more: logged, counted and told to the sink (once).
+  void MarkBad(const std::shared_ptr<Replica>& replica, const Error& why);
+
+  // The inventory (design.md): whether all headers have been read; a digest for each bucket; what is in a bucket.
+  bool inventory_ready() const { return headers_left_.load() == 0; }
+  std::vector<uint64_t> Digests() const;
+  std::vector<pb::ReplicaReport> Bucket(uint32_t bucket) const;
+
+  const std::vector<std::unique_ptr<Disk>>& disks() const { return disks_; }
+  ChunkMetrics& metrics() { return metrics_; }
+
+ private:
+  // What the index knows of a replica before anybody asks for it.
+  struct Entry {
+    InstanceId instance;
+    ChunkVersion version;  // zero: header not read, or unreadable (bad)
+    uint32_t disk = 0;
+    bool bad = false;
+    std::shared_ptr<Replica> replica;  // once touched
+  };
+  // The chunks of one inventory bucket.
+  struct Shard {
+    mutable std::mutex mutex;
+    std::unordered_multimap<uint64_t, Entry> entries;
+  };
+
+  Shard& ShardOf(ChunkId chunk) { return shards_[chunk.value & 0xff]; }
+  Entry* FindEntry(Shard& shard, ChunkId chunk, InstanceId instance);
+  void ScanDisk(uint32_t index);
+  void ReadHeaders(uint32_t disk, std::shared_ptr<std::vector<std::pair<ChunkId, InstanceId>>> names, size_t next);
+  void ReadOneHeader(uint32_t disk, ChunkId chunk, InstanceId instance);
+  void Opened(const std::shared_ptr<Replica>& replica);
+
+  std::vector<std::unique_ptr<Disk>> disks_;
+  const size_t open_files_;
+  ChunkMetrics& metrics_;
+  BadSink sink_;
+  std::array<Shard, 256> shards_;
+  std::atomic<int64_t> headers_left_{0};
+  std::atomic<bool> stopping_{false};
+  mutable std::mutex mutex_;  // guards open_, cluster_
+  std::list<std::shared_ptr<Replica>> open_;
+  std::string cluster_;
+};
+
+}  // namespace shoal

@@ -1,0 +1,204 @@
+// The part of ReplicaStore that touches the disks: opening, making, syncing and deleting replica files.
+#include <fmt/format.h>
+
+#include "chunkserver/store.h"
+#include "common/log.h"
+
+namespace shoal {
+namespace {
+
+constexpr size_t kSyncFilesOneByOne = 64;  // more dirty files than that: one syncfs
+constexpr int kCloseAttempts = 16;         // files looked at, at most, to find one that can be closed
+
+class StopWatch {
+ public:
+  Duration elapsed() const { return std::chrono::steady_clock::now() - start_; }
+
+ private:
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+}  // namespace
+
+Status ReplicaStore::Load(const std::shared_ptr<Replica>& replica) {
+  replica->touched.store(true, std::memory_order_relaxed);
+  std::unique_lock io(replica->io);
+  {
+    std::lock_guard lock(replica->mutex);
+    if (replica->file) return {};
+    if (replica->dropped || !replica->exists) return Fail(ErrorCode::kNoReplica, "no replica of that chunk here");
+  }
+  Disk& disk = replica->disk;
+  auto file = disk.files().Open(disk.ReplicaPath(replica->chunk, replica->instance), Files::Mode::kReadWrite);
+  auto loaded = file ? ReplicaFile::Load(std::move(*file), replica->chunk, replica->instance, cluster())
+                     : Result<std::unique_ptr<ReplicaFile>>(Fail(file.error()));
+  if (!loaded) {
+    io.unlock();
+    Error why = loaded.error();
+    if (why.code == ErrorCode::kNotFound) why = {ErrorCode::kNoReplica, "the replica's file is gone: " + why.message};
+    // Too many open files, no memory, ...: says nothing about the replica.
+    bool lasting = why.code == ErrorCode::kNoReplica || why.code == ErrorCode::kCorrupt || why.code == ErrorCode::kIo ||
+                   why.code == ErrorCode::kWrongCluster || why.code == ErrorCode::kNotSupported;
+    if (lasting) MarkBad(replica, why);
+    return Fail(std::move(why));
+  }
+  ChunkVersion version = (*loaded)->header().version;
+  {
+    std::lock_guard lock(replica->mutex);
+    replica->version = version;
+    replica->file = std::move(*loaded);
+  }
+  io.unlock();
+  NoteVersion(*replica, version);
+  Opened(replica);
+  return {};
+}
+
+// Keeps the number of open files within bounds: the ones that nobody has used lately are closed.
+void ReplicaStore::Opened(const std::shared_ptr<Replica>& replica) {
+  std::vector<std::shared_ptr<ReplicaFile>> closing;  // closed when no lock is held
+  std::lock_guard lock(mutex_);
+  open_.push_back(replica);
+  for (int i = 0; open_.size() > open_files_ && i < kCloseAttempts; ++i) {
+    std::shared_ptr<Replica> candidate = open_.front();
+    open_.pop_front();
+    std::lock_guard candidate_lock(candidate->mutex);
+    if (!candidate->file) continue;
+    if (candidate->touched.exchange(false) || candidate->file.use_count() > 1 || candidate->applying) {
+      open_.push_back(candidate);
+    } else {
+      closing.push_back(std::move(candidate->file));
+      candidate->file = nullptr;
+    }
+  }
+}
+
+Status ReplicaStore::CreateFile(const std::shared_ptr<Replica>& replica) {
+  Disk& disk = replica->disk;
+  ReplicaHeader header{replica->chunk, replica->instance, replica->version, cluster()};
+  std::string path = disk.ReplicaPath(replica->chunk, replica->instance);
+  auto file = disk.files().Open(path, Files::Mode::kCreate);
+  if (!file) {
+    disk.Note(file.error());
+    return Fail(std::move(file).error());
+  }
+  auto formatted = ReplicaFile::Format(std::move(*file), header);
+  if (!formatted) {
+    disk.Note(formatted.error());
+    if (Status gone = disk.files().Unlink(path); !gone) LogWarning("{}", gone.error().message);
+    return Fail(std::move(formatted).error());
+  }
+  disk.AddUsed(ReplicaFile::kFormatBytes);
+  {
+    std::lock_guard lock(replica->mutex);
+    replica->exists = true;
+    replica->file = std::move(*formatted);
+  }
+  Opened(replica);
+  return {};
+}
+
+Status ReplicaStore::Sync(const std::shared_ptr<Replica>& replica) {
+  TRY(Load(replica));
+  std::lock_guard sync(replica->sync);
+  std::shared_ptr<ReplicaFile> file;
+  uint64_t changes, through;
+  bool name_synced;
+  {
+    std::lock_guard lock(replica->mutex);
+    if (replica->bad) return Fail(*replica->bad);
+    if (replica->changes == replica->synced_changes && replica->name_synced) return {};
+    if (!replica->file) return Fail(ErrorCode::kNotReady, "the replica's file was just closed: try again");
+    file = replica->file;
+    changes = replica->changes;
+    through = replica->order.applied();
+    name_synced = replica->name_synced;
+  }
+  StopWatch watch;
+  Status status = file->Sync(through);
+  if (status && !name_synced) status = replica->disk.files().SyncDirectory(replica->disk.ReplicaDirectory(replica->chunk));
+  metrics_.syncs.Add();
+  metrics_.sync_latency.Record(watch.elapsed());
+  if (!status) {
+    // The kernel may have thrown the pages away: what the file holds now is not what was written.
+    MarkBad(replica, status.error());
+    return status;
+  }
+  std::lock_guard lock(replica->mutex);
+  replica->name_synced = true;
+  replica->synced_changes = std::max(replica->synced_changes, changes);
+  if (replica->synced_changes == replica->changes) replica->disk.RemoveDirty(*replica);
+  return {};
+}
+
+Status ReplicaStore::SyncAll(Disk& disk) {
+  std::vector<std::shared_ptr<Replica>> dirty = disk.DirtyReplicas();
+  Status result;
+  if (dirty.size() <= kSyncFilesOneByOne) {
+    for (const auto& replica : dirty) {
+      Status status = Sync(replica);
+      bool gone = !status && status.error().code == ErrorCode::kNoReplica;
+      if (!status && !gone) result = status;
+    }
+    return result;
+  }
+  TRY_ASSIGN(auto any, disk.files().Open(disk.path() + "/" + kIdentityName, Files::Mode::kRead));
+  std::vector<std::pair<std::shared_ptr<Replica>, uint64_t>> before;
+  for (const auto& replica : dirty) {
+    std::lock_guard lock(replica->mutex);
+    before.emplace_back(replica, replica->changes);
+  }
+  Status status = any->SyncFileSystem();
+  for (auto& [replica, changes] : before) {
+    if (!status) {
+      MarkBad(replica, status.error());
+      continue;
+    }
+    std::lock_guard lock(replica->mutex);
+    if (replica->exists) replica->name_synced = true;
+    replica->synced_changes = std::max(replica->synced_changes, changes);
+    if (replica->synced_changes == replica->changes) disk.RemoveDirty(*replica);
+  }
+  return status;
+}
+
+Status ReplicaStore::Drop(const std::shared_ptr<Replica>& replica) {
+  Disk& disk = replica->disk;
+  std::lock_guard sync(replica->sync);
+  std::unique_lock io(replica->io);
+  std::shared_ptr<ReplicaFile> file;
+  bool exists;
+  {
+    std::lock_guard lock(replica->mutex);
+    replica->dropped = true;
+    exists = replica->exists;
+    file = std::move(replica->file);
+    replica->file = nullptr;
+  }
+  if (exists) {
+    auto opened = file ? Result<std::unique_ptr<File>>(nullptr)
+                       : disk.files().Open(disk.ReplicaPath(replica->chunk, replica->instance), Files::Mode::kRead);
+    File* raw = file ? &file->file() : opened ? opened->get() : nullptr;
+    auto bytes = raw ? raw->AllocatedBytes() : Result<uint64_t>(0);
+    Status gone = disk.files().Unlink(disk.ReplicaPath(replica->chunk, replica->instance));
+    if (!gone && gone.error().code != ErrorCode::kNotFound) {
+      disk.Note(gone.error());
+      return gone;
+    }
+    if (gone && bytes) disk.AddUsed(-static_cast<int64_t>(*bytes));
+  }
+  disk.RemoveDirty(*replica);
+  disk.AddReplicas(-1);
+  Shard& shard = ShardOf(replica->chunk);
+  std::lock_guard lock(shard.mutex);
+  auto [begin, end] = shard.entries.equal_range(replica->chunk.value);
+  for (auto it = begin; it != end; ++it) {
+    if (it->second.instance == replica->instance) {
+      shard.entries.erase(it);
+      break;
+    }
+  }
+  return {};
+}
+
+}  // namespace shoal
