@@ -354,6 +354,12 @@ Task<Result<TxnId>> Driver::Execute(std::function<Status(View&)> run, CommitLeve
 }
 
 Task<Result<TxnId>> Driver::Run(pb::Method method, std::string request, std::string* response) {
+  auto task = tasks_.find(method);
+  if (task != tasks_.end()) {
+    Task<Result<TxnId>> running = task->second(std::move(request), response);
+    Result<TxnId> done = co_await running;
+    co_return done;
+  }
   auto found = operations_.find(method);
   if (found == operations_.end()) co_return Fail(ErrorCode::kUnknownMethod, pb::Method_Name(method));
   Execution x;

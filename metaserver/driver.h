@@ -78,6 +78,9 @@ class Driver {
     RegisterTask(method, [this, run](Request request) {
       group_.Spawn(RunTask<Req, Resp>(method_stats(request.method()), run, std::move(request)));
     });
+    tasks_[method] = [this, run](std::string request, std::string* response) {
+      return RunTaskOn<Req, Resp>(run, std::move(request), response);
+    };
   }
 
   // Runs an operation of the metaserver itself, as root, in one batch; ends when the batch has come to `level`.
@@ -175,6 +178,23 @@ class Driver {
       request.AnswerError(done.error());
     }
   }
+  // Without a network.
+  template <typename Req, typename Resp>
+  Task<Result<TxnId>> RunTaskOn(std::function<Task<Result<TxnId>>(CallInfo, const Req&, Resp&)> run,
+                                std::string request, std::string* response) {
+    Req req;
+    Resp resp;
+    if (!req.ParseFromString(request)) co_return Fail(ErrorCode::kBadMessage);
+    if constexpr (requires { req.caller(); }) {
+      Status known = CheckCaller(req.caller());
+      if (!known) co_return Fail(known.error());
+    }
+    CallInfo info{nullptr, SteadyTime::max()};
+    Task<Result<TxnId>> task = run(std::move(info), req, resp);
+    Result<TxnId> done = co_await task;
+    resp.SerializeToString(response);
+    co_return done;
+  }
   void Finish(MethodStats& stats, SteadyTime start, bool ok);
 
   void HandleRequest(Operation* operation, Request request);
@@ -196,6 +216,7 @@ class Driver {
 
   MetaContext& context_;
   std::unordered_map<int, std::unique_ptr<Operation>> operations_;
+  std::unordered_map<int, std::function<Task<Result<TxnId>>(std::string, std::string*)>> tasks_;
   std::unordered_map<int, MethodStats> stats_;
   pb::Caller root_;
   std::unique_ptr<leveldb::WriteBatch> batch_;  // reused

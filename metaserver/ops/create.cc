@@ -28,7 +28,9 @@ Status OpenExisting(View& view, InodeId id, const pb::InodeRecord& inode, const 
   if (request.open() || request.truncate()) {
     TRY(CheckAccess(view.caller(), inode, AccessOfOpenFlags(request.open_flags() | truncates)));
   }
-  if (request.truncate() && S_ISREG(inode.mode())) TRY(TruncateForOpen(view, id));
+  if (request.truncate() && S_ISREG(inode.mode())) {
+    TRY(TruncateForOpen(view, id));
+  }
   TRY_ASSIGN(const pb::InodeRecord* now, view.GetInode(id));
   FillAttr(id, *now, response.mutable_attr());
   if (request.open()) {
@@ -78,7 +80,9 @@ Status Open(View& view, const pb::OpenRequest& request, pb::OpenResponse& respon
   if (S_ISLNK(inode->mode())) return Fail(ErrorCode::kTooManySymlinks);
   if (S_ISDIR(inode->mode()) && (access & kWrite)) return Fail(ErrorCode::kIsDirectory);
   TRY(CheckAccess(view.caller(), *inode, access));
-  if ((request.flags() & O_TRUNC) && S_ISREG(inode->mode())) TRY(TruncateForOpen(view, id));
+  if ((request.flags() & O_TRUNC) && S_ISREG(inode->mode())) {
+    TRY(TruncateForOpen(view, id));
+  }
   TRY_ASSIGN(const pb::InodeRecord* now, view.GetInode(id));
   FillAttr(id, *now, response.mutable_attr());
   if (S_ISREG(now->mode()) && now->extents() > 0) {

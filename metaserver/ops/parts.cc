@@ -19,7 +19,9 @@ Result<const pb::InodeRecord*> NeedInode(View& view, InodeId id) {
 Result<const pb::InodeRecord*> NeedDirectory(View& view, InodeId id, uint32_t access) {
   TRY_ASSIGN(const pb::InodeRecord* inode, NeedInode(view, id));
   if (!S_ISDIR(inode->mode())) return Fail(ErrorCode::kNotDirectory);
-  if (access) TRY(CheckAccess(view.caller(), *inode, access));
+  if (access) {
+    TRY(CheckAccess(view.caller(), *inode, access));
+  }
   if ((access & kWrite) && inode->nlink() == 0) return Fail(ErrorCode::kNotFound, "the directory was removed");
   return inode;
 }
@@ -89,7 +91,9 @@ Result<const pb::InodeRecord*> PrepareNew(View& view, InodeId parent, std::strin
 Status TruncateForOpen(View& view, InodeId id) {
   TRY(view.WaitWhileBusy(id));
   TRY_ASSIGN(const pb::InodeRecord* inode, NeedInode(view, id));
-  if (inode->size() > 0 || inode->extents() > 0) TRY(view.context().chunks->Truncate(view, id, 0));
+  if (inode->size() > 0 || inode->extents() > 0) {
+    TRY(view.context().chunks->Truncate(view, id, 0));
+  }
   TRY(DropCapability(view, id, *inode));
   pb::InodeRecord* changed = view.MutableInode(id);
   if (!IsSuperuser(view.caller())) ClearSetIds(changed);

@@ -22,7 +22,9 @@ Status CheckDirectory(View& view, const pb::ReadDirRequest& request, pb::ReadDir
   TRY_ASSIGN(const pb::InodeRecord* inode, NeedInode(view, InodeId(request.inode())));
   if (!S_ISDIR(inode->mode())) return Fail(ErrorCode::kNotDirectory);
   // As with open(2): who began to read may go on.
-  if (request.cookie() == 0) TRY(CheckAccess(request.caller(), *inode, kRead));
+  if (request.cookie() == 0) {
+    TRY(CheckAccess(request.caller(), *inode, kRead));
+  }
   response.set_parent(inode->parent());
   return {};
 }

@@ -65,11 +65,17 @@ Status CheckPermissions(View& view, const Move& move, uint32_t flags) {
   TRY(NeedDirectory(view, move.from, kWrite | kExecute));
   TRY(NeedDirectory(view, move.to, kWrite | kExecute));
   TRY(CheckSticky(caller, *move.from_record, *move.source_record));
-  if (move.target) TRY(CheckSticky(caller, *move.to_record, *move.target_record));
+  if (move.target) {
+    TRY(CheckSticky(caller, *move.to_record, *move.target_record));
+  }
   if (move.from == move.to) return {};
   // The directory's ".." changes.
-  if (move.source_is_directory()) TRY(CheckAccess(caller, *move.source_record, kWrite));
-  if ((flags & kExchange) && move.target_is_directory()) TRY(CheckAccess(caller, *move.target_record, kWrite));
+  if (move.source_is_directory()) {
+    TRY(CheckAccess(caller, *move.source_record, kWrite));
+  }
+  if ((flags & kExchange) && move.target_is_directory()) {
+    TRY(CheckAccess(caller, *move.target_record, kWrite));
+  }
   return {};
 }
 
@@ -106,7 +112,9 @@ void Exchange(View& view, const Move& move) {
 
 Status Replace(View& view, const Move& move) {
   if (move.target) {
-    if (!move.target_is_directory() && move.target_record->nlink() <= 1) TRY(view.WaitWhileBusy(move.target.inode));
+    if (!move.target_is_directory() && move.target_record->nlink() <= 1) {
+      TRY(view.WaitWhileBusy(move.target.inode));
+    }
     ReplaceDentry(view, move.to, move.new_name, move.source.inode, move.source.type);
   } else {
     TRY(AddDentry(view, move.to, move.new_name, move.source.inode, move.source.type));
@@ -131,7 +139,9 @@ Status Rename(View& view, const pb::RenameRequest& request, pb::RenameResponse& 
   TRY(LookUp(view, request, &move));
   if ((flags & kNoReplace) && move.target) return Fail(ErrorCode::kExists);
   if ((flags & kExchange) && !move.target) return Fail(ErrorCode::kNotFound);
-  if (move.source_is_directory() && move.from != move.to) TRY(CheckNotBelow(view, move.to, move.source.inode));
+  if (move.source_is_directory() && move.from != move.to) {
+    TRY(CheckNotBelow(view, move.to, move.source.inode));
+  }
   if ((flags & kExchange) && move.target_is_directory() && move.from != move.to) {
     TRY(CheckNotBelow(view, move.from, move.target.inode));
   }

@@ -92,7 +92,9 @@ Status SetAttr(View& view, const Request& request, pb::AttrResponse& response) {
   TRY(CheckTimes(caller, request, *inode));
   TRY(CheckSize(caller, request, *inode));
   const bool content = request.has_size() || request.kill_suid_sgid();
-  if (content || request.has_uid() || request.has_gid()) TRY(DropCapability(view, id, *inode));
+  if (content || request.has_uid() || request.has_gid()) {
+    TRY(DropCapability(view, id, *inode));
+  }
   if (request.has_size()) {
     TRY(view.WaitWhileBusy(id));
     TRY(view.context().chunks->Truncate(view, id, request.size()));

@@ -20,7 +20,9 @@ Status Unlink(View& view, const pb::UnlinkRequest& request, pb::UnlinkResponse& 
   TRY(NeedDirectory(view, parent, kWrite | kExecute));
   TRY(CheckSticky(view.caller(), *directory, *inode));
   if (S_ISDIR(inode->mode())) return Fail(ErrorCode::kIsDirectory);
-  if (inode->nlink() <= 1) TRY(view.WaitWhileBusy(entry.inode));
+  if (inode->nlink() <= 1) {
+    TRY(view.WaitWhileBusy(entry.inode));
+  }
   RemoveDentry(view, parent, name);
   TouchParent(view, parent, -1);
   pb::InodeRecord left = LoseLink(view, entry.inode);
