@@ -21,13 +21,6 @@ int64_t WallNanoseconds() {
   return int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
 }
 
-// Until the engine has it.
-template <typename E>
-Task<void> TouchAtime(E& engine, InodeId inode, int64_t time) {
-  if constexpr (requires { engine.TouchAtime(inode, time); }) co_await engine.TouchAtime(inode, time);
-  co_return;
-}
-
 template <typename Body>
 const Body* BodyOf(const Wire& wire) {
   if (wire.size < sizeof(fuse_in_header) + sizeof(Body)) return nullptr;
@@ -174,7 +167,7 @@ Task<void> MountFs::SendAtimes() {
     auto [inode, time] = *atimes_.begin();
     atimes_.erase(atimes_.begin());
     freshness_.Changed(inode);
-    co_await TouchAtime(engine_, inode, time);
+    co_await engine_.TouchAtime(inode, time);
   }
   sending_atimes_ = false;
 }

@@ -9,13 +9,6 @@
 namespace shoal::fuse {
 namespace {
 
-// Until the engine tells.
-template <typename T>
-bool KeepCache(const T& opened) {
-  if constexpr (requires { opened.keep_cache; }) return opened.keep_cache;
-  else return false;
-}
-
 // What the kernel shall do with an open file's pages.
 void SetCaching(const FileHandle& file, bool keep_cache, fuse_file_info& info) {
   info.direct_io = file.direct;
@@ -33,7 +26,7 @@ Op Create(MountFs& fs, Call call, InodeId parent, std::string name, uint32_t mod
   fs.freshness().Changed(opened->attr.inode);
   FileHandle* file = fs.AddFile(std::move(opened->handle), info.flags, opened->attr);
   info.fh = reinterpret_cast<uint64_t>(file);
-  SetCaching(*file, KeepCache(*opened), info);
+  SetCaching(*file, opened->keep_cache, info);
   if (!call.Create(opened->attr, &info)) fs.RemoveFile(file);
 }
 
@@ -53,7 +46,7 @@ Op Open(MountFs& fs, Call call, InodeId inode, fuse_file_info info, bool kill_su
     if (!attr) LogWarning("inode {}: set-id bits stay after O_TRUNC: {}", inode.value, ToString(attr.error()));
   }
   info.fh = reinterpret_cast<uint64_t>(file);
-  SetCaching(*file, KeepCache(*opened), info);
+  SetCaching(*file, opened->keep_cache, info);
   if (!call.Open(&info)) fs.RemoveFile(file);
 }
 
