@@ -139,8 +139,11 @@ Task<void> Control::Serve(std::shared_ptr<Connection> connection) {
     bool send_inventory = false;
     Status beat = co_await Heartbeat(connection, &send_inventory);
     silent = beat ? 0 : silent + 1;
-    if (!beat && beat.error().code != ErrorCode::kTimeout && beat.error().code != ErrorCode::kUnavailable) {
-      // The metaserver does not know this server any more: register again.
+    if (!beat && beat.error().code == ErrorCode::kNotReady) {
+      // The metaserver does not know this server on this connection: once more.
+      Status registered = co_await Register(connection);
+      if (!registered) SetState("the metaserver refuses to register: " + registered.error().message, true);
+    } else if (!beat && beat.error().code != ErrorCode::kTimeout && beat.error().code != ErrorCode::kUnavailable) {
       SetState("the metaserver refuses heartbeats: " + beat.error().message, true);
       connection->Close(beat.error());
       co_await Nap(kRetry);

@@ -218,6 +218,7 @@ std::vector<uint64_t> ReplicaStore::Digests() const {
   for (size_t i = 0; i < shards_.size(); ++i) {
     std::lock_guard lock(shards_[i].mutex);
     for (const auto& [chunk, entry] : shards_[i].entries) {
+      if (disks_[entry.disk]->failed()) continue;
       digests[i] += ReplicaDigest(ChunkId{chunk}, entry.version, entry.instance);
     }
   }
@@ -229,6 +230,7 @@ std::vector<pb::ReplicaReport> ReplicaStore::Bucket(uint32_t bucket) const {
   const Shard& shard = shards_[bucket & 0xff];
   std::lock_guard lock(shard.mutex);
   for (const auto& [chunk, entry] : shard.entries) {
+    if (disks_[entry.disk]->failed()) continue;
     pb::ReplicaReport& report = reports.emplace_back();
     report.set_chunk(chunk);
     report.set_version(entry.version.value);

@@ -63,6 +63,7 @@ class ReplicaStore {
   void MarkBad(const std::shared_ptr<Replica>& replica, const Error& why);
 
   // The inventory (design.md): whether all headers have been read; a digest for each bucket; what is in a bucket.
+  // What lies on a failed disk is left out.
   bool inventory_ready() const { return headers_left_.load() == 0; }
   std::vector<uint64_t> Digests() const;
   std::vector<pb::ReplicaReport> Bucket(uint32_t bucket) const;

@@ -1,5 +1,5 @@
 // The file seam: what Shoal asks of a file system, as an interface, so that tests can make calls fail, disks run full,
-// bits flip, and power cuts forget what was not synced (tests/support/fake_files.h).
+// bits flip, and power cuts forget what was not synced (tests/unit/chunkserver/fake_files.h).
 #pragma once
 
 #include <cstdint>

@@ -1,0 +1,63 @@
+// FakeFiles: a file system in memory that fails, runs full and forgets as a test wants it to.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <random>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "common/files.h"
+
+namespace shoal::test {
+
+// Files are kept in pages of 4 KiB; a page and a name are durable once they were synced. Owner: the test; any thread.
+class FakeFiles : public Files {
+ public:
+  FakeFiles() { directories_.insert("/"); }
+
+  // Every call of which `fails(call, path)` is not zero gives that errno. Calls: "open", "read", "write", "sync", "space",
+  // "punch", "truncate", "unlink", "rename", "list".
+  std::function<int(const std::string& call, const std::string& path)> fails;
+  uint64_t capacity = 1ull << 40;  // bytes of all pages
+  bool cached = true;              // false: ReadCached never has anything
+
+  void FlipBit(const std::string& path, uint64_t offset, int bit = 0);
+  std::string Content(const std::string& path, uint64_t offset, size_t size);
+  std::vector<std::string> Paths() const;
+  uint64_t syncs() const { return syncs_; }
+  // What was not synced is lost: all of it, or with `random` any part of it, page by page and name by name.
+  void PowerCut(std::mt19937_64* random = nullptr);
+
+  Result<std::unique_ptr<File>> Open(const std::string& path, Mode mode) override;
+  Result<std::vector<std::string>> List(const std::string& path) override;
+  Status CreateDirectory(const std::string& path) override;
+  Status Rename(const std::string& from, const std::string& to) override;
+  Status Unlink(const std::string& path) override;
+  Status SyncDirectory(const std::string& path) override;
+  Result<FileSystemSpace> Space(const std::string& path) override;
+  Result<std::unique_ptr<File>> Lock(const std::string& path) override;
+
+ private:
+  friend class FakeFile;
+  using Pages = std::map<uint64_t, std::string>;
+  // A file, whether or not it still has a name.
+  struct Node {
+    Pages pages, synced_pages;
+    uint64_t size = 0, synced_size = 0;
+    bool locked = false;
+  };
+  Status Check(const std::string& call, const std::string& path);
+  uint64_t UsedLocked() const;
+
+  mutable std::recursive_mutex mutex_;
+  std::set<std::string> directories_;
+  std::map<std::string, std::shared_ptr<Node>> names_, synced_names_;
+  uint64_t pages_in_use_ = 0;
+  std::atomic<uint64_t> syncs_{0};
+};
+
+}  // namespace shoal::test
