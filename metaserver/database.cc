@@ -69,7 +69,7 @@ Status CheckDirectory(const std::string& dir) {
   if (fs::exists(fs::path(dir) / "db" / "CURRENT", error)) return {};
   for (const auto& entry : fs::directory_iterator(dir, error)) {
     std::string name = entry.path().filename();
-    if (name == "db" || name == "lost+found" || name.starts_with(".")) continue;
+    if (name == "db" || name == "lock" || name == "lost+found" || name.starts_with(".")) continue;
     return Fail(ErrorCode::kInvalidArgument,
                 fmt::format("{} has no metadata but other things in it (\"{}\"): give an empty or new directory", dir, name));
   }
@@ -97,6 +97,12 @@ Result<std::unique_ptr<Database>> Database::Open(const MetaServerOptions& option
   TRY(CheckDirectory(options.data_dir));
   const std::string dir = options.data_dir + "/db";
   std::unique_ptr<Database> database(new Database(dir));
+  Result<std::unique_ptr<File>> lock = RealFiles().Lock(options.data_dir + "/lock");
+  if (!lock) {
+    if (lock.error().code != ErrorCode::kBusy) return Fail(lock.error());
+    return Fail(ErrorCode::kBusy, options.data_dir + " is in use by another metaserver; stop that one first");
+  }
+  database->lock_ = std::move(*lock);
   TRY(CheckLogs(dir));
   TRY(database->OpenLevelDb(kBlockCache));
   TRY(database->ReadHead());

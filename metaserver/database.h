@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 
+#include "common/files.h"
 #include "common/proto/record.pb.h"
 #include "common/result.h"
 #include "metaserver/meta_env.h"
@@ -43,6 +44,7 @@ class Database {
   bool Empty();
 
   const std::string dir_;
+  std::unique_ptr<File> lock_;
   LogTracker log_;
   std::unique_ptr<const leveldb::FilterPolicy> filter_;
   std::unique_ptr<leveldb::Cache> cache_;
