@@ -25,6 +25,7 @@ Commit::Commit(EventLoop& loop, leveldb::DB* db, LogTracker* log, TxnId last, Du
       db_(db),
       log_(log),
       sync_interval_(sync_interval),
+      first_(last),
       submitted_(last),
       logged_(last),
       durable_(last),
@@ -128,7 +129,7 @@ void Commit::RequestSync() {
 }
 
 void Commit::SyncLoop() {
-  uint64_t synced = written_.load();
+  uint64_t synced = first_.value;
   std::unique_lock lock(sync_mutex_);
   while (true) {
     sync_work_.wait_for(lock, sync_interval_, [this] { return sync_stop_ || sync_wanted_; });

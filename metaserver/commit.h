@@ -72,6 +72,7 @@ class Commit {
   leveldb::DB* db_;
   LogTracker* log_;
   const Duration sync_interval_;
+  const TxnId first_;  // durable from before
 
   // On the loop.
   TxnId submitted_, logged_, durable_;
