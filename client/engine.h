@@ -157,6 +157,8 @@ class Engine {
   // options.write_memory is used up. Data of 64 KiB and more is shared with `data`'s block, less is copied.
   // `kill_suid_sgid`: the writer lacks CAP_FSETID.
   Task<Result<uint64_t>> Write(Handle& handle, uint64_t offset, Buffer data, bool kill_suid_sgid = false);
+  // As Write of a handle with O_APPEND.
+  Task<Result<uint64_t>> Append(Handle& handle, Buffer data);
   // Write without a coroutine: nullopt when that would have to wait (then call Write).
   std::optional<Result<uint64_t>> TryWrite(Handle& handle, uint64_t offset, const Buffer& data,
                                            bool kill_suid_sgid = false);
@@ -203,6 +205,9 @@ class Engine {
   size_t dirty_bytes() const;
 
  private:
+  std::optional<Result<uint64_t>> AddNow(Handle& handle, uint64_t offset, const Buffer& data, bool kill_suid_sgid,
+                                         bool append);
+  Task<Result<uint64_t>> AddWhenPossible(Handle& handle, uint64_t offset, Buffer data, bool kill_suid_sgid, bool append);
   std::unique_ptr<EngineImpl> impl_;
 };
 

@@ -91,13 +91,13 @@ Task<Result<Payload>> Engine::Read(Handle& handle, uint64_t offset, size_t lengt
   co_return result;
 }
 
-std::optional<Result<uint64_t>> Engine::TryWrite(Handle& handle, uint64_t offset, const Buffer& data,
-                                                 bool kill_suid_sgid) {
+std::optional<Result<uint64_t>> Engine::AddNow(Handle& handle, uint64_t offset, const Buffer& data,
+                                               bool kill_suid_sgid, bool append) {
   InodeState& state = *handle.state_;
   if (impl_->core.stopping) return Fail(ErrorCode::kCancelled, "the client is being stopped");
   if (!Writes(handle.flags_)) return Fail(ErrorCode::kBadHandle, "the file is not open for writing");
   if (state.exclusive || !impl_->writer.HasRoom(data.size())) return std::nullopt;
-  if (handle.flags_ & O_APPEND) {
+  if (append) {
     if (state.clean() && Core::Now() - state.attr_time > kAppendAge) return std::nullopt;
     offset = state.size();
   }
@@ -110,10 +110,11 @@ std::optional<Result<uint64_t>> Engine::TryWrite(Handle& handle, uint64_t offset
   return offset;
 }
 
-Task<Result<uint64_t>> Engine::Write(Handle& handle, uint64_t offset, Buffer data, bool kill_suid_sgid) {
+Task<Result<uint64_t>> Engine::AddWhenPossible(Handle& handle, uint64_t offset, Buffer data, bool kill_suid_sgid,
+                                               bool append) {
   StatePtr state = handle.state_;
   for (;;) {
-    std::optional<Result<uint64_t>> done = TryWrite(handle, offset, data, kill_suid_sgid);
+    std::optional<Result<uint64_t>> done = AddNow(handle, offset, data, kill_suid_sgid, append);
     if (done) co_return std::move(*done);
     if (state->exclusive) {
       co_await state->progress.Wait();
@@ -125,6 +126,19 @@ Task<Result<uint64_t>> Engine::Write(Handle& handle, uint64_t offset, Buffer dat
     }
     CO_TRY(co_await impl_->RefreshAttr(state));  // an append: where is the end?
   }
+}
+
+std::optional<Result<uint64_t>> Engine::TryWrite(Handle& handle, uint64_t offset, const Buffer& data,
+                                                 bool kill_suid_sgid) {
+  return AddNow(handle, offset, data, kill_suid_sgid, (handle.flags_ & O_APPEND) != 0);
+}
+
+Task<Result<uint64_t>> Engine::Write(Handle& handle, uint64_t offset, Buffer data, bool kill_suid_sgid) {
+  return AddWhenPossible(handle, offset, std::move(data), kill_suid_sgid, (handle.flags_ & O_APPEND) != 0);
+}
+
+Task<Result<uint64_t>> Engine::Append(Handle& handle, Buffer data) {
+  return AddWhenPossible(handle, 0, std::move(data), false, true);
 }
 
 // ---- writing out ----
