@@ -294,6 +294,7 @@ Status ValidateWrite(const WriteOperation& write) {
 }
 
 Status VerifyPayload(const WriteOperation& write) {
+  if (write.kind != WriteOperation::Kind::kData) return {};
   const uint8_t* data = write.payload.data();
   auto checksum = write.checksums.begin();
   for (const ChunkRange& range : write.ranges) {

@@ -220,7 +220,9 @@ TEST_F(ChainTest, LikeAnArrayOfBytes) {
       model.replace(offset, length, bytes);
     }
     size_t member = step % 3;
-    if (step % 10 == 0) ASSERT_EQ(*Read(member, 7, 0, kSpan), model) << step;
+    if (step % 10 == 0) {
+      ASSERT_EQ(*Read(member, 7, 0, kSpan), model) << step;
+    }
   }
   for (size_t i : all_) EXPECT_EQ(*Read(i, 7, 0, kSpan), model);
 }

@@ -121,7 +121,7 @@ TEST_F(DirectoriesTest, UnfinishedCopiesGoReplicasAreFound) {
 
 class StoreTest : public testing::Test {
  protected:
-  StoreTest() { ASSERT_NO_FATAL_FAILURE(Start({{"/d", 0}})); }
+  void SetUp() override { Start({{"/d", 0}}); }
   void Start(std::vector<DataDirectory> directories) {
     for (auto& d : directories) (void)files_.CreateDirectory(d.path);
     auto opened = OpenDisks(files_, directories, 1 << 20);

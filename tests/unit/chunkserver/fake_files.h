@@ -1,6 +1,7 @@
 // FakeFiles: a file system in memory that fails, runs full and forgets as a test wants it to.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <map>
 #include <memory>
@@ -17,7 +18,7 @@ namespace shoal::test {
 // Files are kept in pages of 4 KiB; a page and a name are durable once they were synced. Owner: the test; any thread.
 class FakeFiles : public Files {
  public:
-  FakeFiles() { directories_.insert("/"); }
+  FakeFiles() { directories_.insert(""); }  // the root
 
   // Every call of which `fails(call, path)` is not zero gives that errno. Calls: "open", "read", "write", "sync", "space",
   // "punch", "truncate", "unlink", "rename", "list".

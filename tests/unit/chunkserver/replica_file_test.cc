@@ -198,7 +198,9 @@ TEST_F(ReplicaFileTest, RandomBytesNeverCrash) {
       (void)(*loaded)->Apply(Data(5, "abc"));
       (void)(*loaded)->Apply(Cut(100));
     }
-    if (round % 50 == 49) ASSERT_TRUE((*raw)->Truncate(random() % 20000).has_value());
+    if (round % 50 == 49) {
+      ASSERT_TRUE((*raw)->Truncate(random() % 20000).has_value());
+    }
   }
 }
 
