@@ -121,11 +121,13 @@ Task<Result<ServerId>> ServerOps::RecordServer(const pb::RegisterRequest* reques
   ServerId id = known ? known->id : ServerId();
   std::function<Status(View&)> op = [&](View& view) -> Status {
     ServerId server = id;
-    if (!server) {
-      TRY_ASSIGN(server, view.NewServerId());
+    int64_t registered = view.now_ns();
+    if (server) {
+      TRY_ASSIGN(const pb::ServerRecord* before, view.GetServer(server));
+      if (before) registered = before->registered_ns();
+    } else {
+      TRY_ASSIGN(server, view.NewServerId());  // another one in each attempt: nothing of it may be read
     }
-    TRY_ASSIGN(const pb::ServerRecord* before, view.GetServer(server));
-    int64_t registered = before ? before->registered_ns() : view.now_ns();
     auto* record = view.Put<pb::ServerRecord>(ServerKey(server));
     record->set_uuid(request->server_uuid());
     record->set_name(request->name());

@@ -1,0 +1,227 @@
+// Recoveries of chunks with scripted chunkservers.
+#include <gtest/gtest.h>
+
+#include "metaserver/chunks/registry.h"
+#include "tests/unit/metaserver_chunks/fake_cluster.h"
+
+namespace shoal::meta {
+namespace {
+
+class RecoveryTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    for (int i = 0; i < 3; i++) cluster.AddServer();
+    client = &cluster.AddClient();
+    inode = client->Create("file");
+    auto granted = client->Grant(inode);
+    ASSERT_TRUE(granted) << ToString(granted.error());
+    extent = *granted;
+    ASSERT_EQ(extent.replicas_size(), 3);
+    cluster.Materialize(extent, 5);
+    ASSERT_TRUE(client->Commit(inode, extent, 100));
+  }
+  FakeServer& member(int i) { return cluster.server(extent.replicas(i).server()); }
+  FakeReplica& replica(int i) { return member(i).replicas[extent.chunk()]; }
+  std::set<uint32_t> Servers(const pb::ChunkRecord& record) {
+    std::set<uint32_t> ids;
+    for (const auto& r : record.replicas()) ids.insert(r.server());
+    return ids;
+  }
+  bool HasOrder(FakeServer& s, const std::string& part) {
+    bool has = false;
+    cluster.loop.Sync([&] {
+      for (const auto& order : s.orders) has |= order.find(part) != std::string::npos;
+    });
+    return has;
+  }
+
+  FakeCluster cluster;
+  FakeClient* client = nullptr;
+  uint64_t inode = 0;
+  pb::Extent extent;
+};
+
+TEST_F(RecoveryTest, AllAnswerWellAllStayAndTheHighestAppliedIsTheSource) {
+  replica(1).applied = 7;
+  auto fresh = client->Report(inode, extent, extent.replicas(2).server());
+  ASSERT_TRUE(fresh) << ToString(fresh.error());
+  EXPECT_EQ(fresh->version(), 2u);
+  EXPECT_EQ(fresh->replicas_size(), 3);
+  EXPECT_GT(fresh->lease(), extent.lease());
+  std::string source = member(1).name + ":1";
+  EXPECT_TRUE(HasOrder(member(0), "set " + std::to_string(extent.chunk()) + " v2 from " + source));
+  EXPECT_TRUE(HasOrder(member(2), "v2 from " + source));
+  EXPECT_FALSE(HasOrder(member(1), "from"));
+  auto record = cluster.Chunk(extent.chunk());
+  EXPECT_EQ(record.version(), 2u);
+  EXPECT_EQ(record.pending_version(), 0u);
+  // An old report changes nothing more.
+  auto again = client->Report(inode, extent, extent.replicas(2).server());
+  ASSERT_TRUE(again);
+  EXPECT_EQ(again->version(), 2u);
+}
+
+TEST_F(RecoveryTest, AMemberThatRestartedIsNoSource) {
+  replica(0).applied = 0;
+  replica(0).known = false;
+  replica(1).applied = 3;
+  replica(2).applied = 2;
+  ASSERT_TRUE(client->Report(inode, extent, extent.replicas(0).server()));
+  EXPECT_TRUE(HasOrder(member(0), "from " + member(1).name));
+}
+
+TEST_F(RecoveryTest, ADeadMemberIsLeftOutAtOnceAndItsReplicaDroppedWhenItIsBack) {
+  member(2).Die();
+  auto before = std::chrono::steady_clock::now();
+  auto fresh = client->Report(inode, extent, extent.replicas(2).server());
+  ASSERT_TRUE(fresh) << ToString(fresh.error());
+  EXPECT_LT(std::chrono::steady_clock::now() - before, 900ms);  // its connection ended cleanly: no wait for the lease
+  EXPECT_EQ(fresh->version(), 2u);
+  EXPECT_EQ(fresh->replicas_size(), 2);
+  uint64_t stale = extent.replicas(2).instance();
+  member(2).start_id = 2;
+  member(2).Connect();
+  EXPECT_TRUE(cluster.Eventually([&] {
+    auto& replicas = member(2).replicas;
+    return !replicas.contains(extent.chunk()) || replicas[extent.chunk()].instance != stale;
+  }));
+  // And the third copy comes back.
+  EXPECT_TRUE(cluster.Eventually([&] { return member(2).replicas.contains(extent.chunk()); }));
+  EXPECT_TRUE(cluster.Eventually([&] { return member(2).replicas[extent.chunk()].version >= 2; }));
+}
+
+TEST_F(RecoveryTest, AFrozenMemberIsWaitedForUntilItsLeaseIsOver) {
+  member(1).Freeze();
+  auto before = std::chrono::steady_clock::now();
+  auto fresh = client->Report(inode, extent, extent.replicas(1).server());
+  auto took = std::chrono::steady_clock::now() - before;
+  ASSERT_TRUE(fresh) << ToString(fresh.error());
+  EXPECT_GT(took, 900ms);  // less than a heartbeat before, its lease of 1 s began
+  EXPECT_LT(took, 5s);
+  EXPECT_EQ(fresh->replicas_size(), 2);
+  EXPECT_FALSE(Servers(cluster.Chunk(extent.chunk())).contains(extent.replicas(1).server()));
+}
+
+TEST_F(RecoveryTest, AMemberThatThawsInTimeStays) {
+  member(1).Freeze();
+  pb::ReportReplicaRequest request;
+  *request.mutable_caller() = client->caller();
+  request.set_inode(inode);
+  request.set_chunk(extent.chunk());
+  request.set_version(1);
+  request.set_server(extent.replicas(1).server());
+  request.set_for_write(true);
+  auto reply = client->Start(pb::REPORT_REPLICA, request);
+  ASSERT_TRUE(cluster.Eventually([&] { return !member(0).orders.empty(); }));  // the others are frozen
+  member(1).Thaw();
+  ASSERT_TRUE(cluster.Eventually([&] { return reply->is_set(); }));
+  auto record = cluster.Chunk(extent.chunk());
+  EXPECT_EQ(record.version(), 2u);
+  EXPECT_EQ(record.replicas_size(), 3);
+}
+
+TEST_F(RecoveryTest, TransientErrorsAreAskedAgain) {
+  member(0).fail[pb::FREEZE_REPLICA] = {ErrorCode::kOverloaded, ErrorCode::kNotReady};
+  member(1).fail[pb::SET_VERSION] = {ErrorCode::kOverloaded};
+  auto fresh = client->Report(inode, extent, extent.replicas(0).server());
+  ASSERT_TRUE(fresh) << ToString(fresh.error());
+  EXPECT_EQ(fresh->replicas_size(), 3);
+}
+
+TEST_F(RecoveryTest, AnIoErrorOfItsOwnCostsAMemberItsPlace) {
+  member(0).fail[pb::FREEZE_REPLICA] = {ErrorCode::kIo};
+  auto fresh = client->Report(inode, extent, extent.replicas(0).server());
+  ASSERT_TRUE(fresh) << ToString(fresh.error());
+  EXPECT_EQ(fresh->replicas_size(), 2);
+  EXPECT_TRUE(cluster.Eventually([&] { return HasOrder(member(0), "drop"); }));
+}
+
+TEST_F(RecoveryTest, AMissingReplicaOfAWrittenChunkIsLostNotEmpty) {
+  member(0).replicas.erase(extent.chunk());
+  auto fresh = client->Report(inode, extent, extent.replicas(0).server());
+  ASSERT_TRUE(fresh) << ToString(fresh.error());
+  EXPECT_FALSE(Servers(cluster.Chunk(extent.chunk())).contains(extent.replicas(0).server()) &&
+               cluster.Chunk(extent.chunk()).replicas_size() == 3 &&
+               cluster.Chunk(extent.chunk()).replicas(0).instance() == extent.replicas(0).instance());
+}
+
+TEST_F(RecoveryTest, TheLastGoodCopyStays) {
+  member(0).replicas.erase(extent.chunk());
+  member(1).replicas.erase(extent.chunk());
+  member(2).fail[pb::FREEZE_REPLICA] = {ErrorCode::kCorrupt, ErrorCode::kCorrupt, ErrorCode::kCorrupt};
+  auto fresh = client->Report(inode, extent, extent.replicas(0).server());
+  ASSERT_FALSE(fresh);
+  EXPECT_EQ(fresh.error().code, ErrorCode::kUnavailable);
+  EXPECT_EQ(cluster.Chunk(extent.chunk()).replicas_size(), 3);
+  EXPECT_EQ(cluster.Chunk(extent.chunk()).version(), 1u);
+}
+
+TEST_F(RecoveryTest, TooFewServersIsAnAnswerAndNothingChanges) {
+  member(1).Die();
+  member(2).Die();
+  auto fresh = client->Report(inode, extent, extent.replicas(1).server());
+  ASSERT_FALSE(fresh);
+  EXPECT_EQ(fresh.error().code, ErrorCode::kNotEnoughServers);
+  EXPECT_EQ(cluster.Chunk(extent.chunk()).replicas_size(), 3);
+  // Reading goes on from the last one.
+  auto extents = client->Extents(inode);
+  ASSERT_EQ(extents.size(), 1u);
+  EXPECT_TRUE(extents[0].replicas(0).live());
+  EXPECT_FALSE(extents[0].replicas(1).live());
+}
+
+TEST_F(RecoveryTest, AnAllocatedChunkThatNobodyHasIsPlacedAnew) {
+  auto granted = client->Grant(inode, 1);
+  ASSERT_TRUE(granted);
+  cluster.server(granted->replicas(0).server()).Die();
+  FakeServer& fourth = cluster.AddServer();
+  auto fresh = client->Grant(inode, 1);  // the grant sees the dead member itself
+  ASSERT_TRUE(fresh) << ToString(fresh.error());
+  EXPECT_EQ(fresh->chunk(), granted->chunk());
+  EXPECT_EQ(fresh->version(), 2u);
+  EXPECT_EQ(fresh->replicas_size(), 3);
+  EXPECT_TRUE(Servers(cluster.Chunk(fresh->chunk())).contains(fourth.id));
+}
+
+TEST_F(RecoveryTest, ARestartBetweenRaiseAndCommitIsRecoveredUnderAHigherVersion) {
+  // The state that such a crash leaves: the intent is stored, one replica has been raised.
+  ASSERT_TRUE(cluster.Execute([&](View& view) -> Status {
+    TRY_ASSIGN(const pb::ChunkRecord* record, view.GetChunk(ChunkId(extent.chunk())));
+    if (!record) return Fail(ErrorCode::kNotFound);
+    view.MutableChunk(ChunkId(extent.chunk()))->set_pending_version(2);
+    return {};
+  }));
+  for (auto& s : cluster.servers) s->Die();
+  cluster.RestartMeta();
+  replica(1).version = 2;
+  replica(1).applied = 0;
+  for (auto& s : cluster.servers) s->Connect();
+  client->Connect({inode});
+  auto extents = client->Extents(inode);
+  ASSERT_EQ(extents.size(), 1u);
+  EXPECT_EQ(extents[0].version(), 3u);
+  EXPECT_EQ(extents[0].replicas_size(), 3);
+  for (int i = 0; i < 3; i++) EXPECT_EQ(replica(i).version, 3u);
+  EXPECT_TRUE(HasOrder(member(0), "from " + member(1).name));  // the raised one was equal to the best
+}
+
+TEST_F(RecoveryTest, ABadReplicaIsReplaced) {
+  pb::ReportBadReplicaRequest report;
+  report.set_server(member(0).id);
+  report.mutable_replica()->set_chunk(extent.chunk());
+  report.mutable_replica()->set_version(1);
+  report.mutable_replica()->set_instance(extent.replicas(0).instance());
+  report.set_why("a bit flipped");
+  auto done = RunOn(cluster.loop, CallTyped<pb::ReportBadReplicaResponse>(member(0).connection, pb::REPORT_BAD_REPLICA,
+                                                                         report, Payload(), 5s));
+  ASSERT_TRUE(done) << ToString(done.error());
+  EXPECT_TRUE(cluster.Eventually([&] { return HasOrder(member(0), "drop"); }));
+  EXPECT_TRUE(cluster.Eventually([&] {
+    auto& replicas = member(0).replicas;
+    return replicas.contains(extent.chunk()) && replicas[extent.chunk()].instance != extent.replicas(0).instance();
+  }));
+  EXPECT_TRUE(cluster.Eventually([&] { return replica(0).version == replica(1).version; }));
+}
+
+}  // namespace
+}  // namespace shoal::meta
