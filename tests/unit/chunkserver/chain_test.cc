@@ -164,10 +164,10 @@ TEST_F(ChainTest, ReadsThatAreNotCachedGoToTheDisk) {
   std::string bytes = RandomBytes(1 << 20, 4);
   ASSERT_TRUE(Write(all_, 7, 0, bytes).has_value());
   EXPECT_EQ(*Read(0, 7, 0, 1 << 20), bytes);
-  EXPECT_EQ(Metric(0, "shoal_chunkserver_reads_cached_total"), 1u);
+  EXPECT_EQ(Metric(0, "shoal_chunkserver_reads_cached_total"), 2u);
   members_[0].files->cached = false;
   EXPECT_EQ(*Read(0, 7, 0, 1 << 20), bytes);
-  EXPECT_EQ(Metric(0, "shoal_chunkserver_reads_cached_total"), 1u);
+  EXPECT_EQ(Metric(0, "shoal_chunkserver_reads_cached_total"), 2u);
 }
 
 TEST_F(ChainTest, ManyWritersOnAllRotationsOfTheChain) {

@@ -204,6 +204,13 @@ Status ClusterTest::Write(const std::vector<size_t>& chain, uint64_t chunk, uint
 }
 
 Result<std::string> ClusterTest::Read(size_t member, uint64_t chunk, uint32_t offset, uint32_t length) {
+  std::string bytes;
+  while (length > 512 << 10) {
+    TRY_ASSIGN(std::string part, Read(member, chunk, offset, 512 << 10));
+    bytes += part;
+    offset += 512 << 10;
+    length -= 512 << 10;
+  }
   pb::ReadChunkRequest message;
   message.set_chunk(chunk);
   message.set_version(version_);
@@ -218,7 +225,7 @@ Result<std::string> ClusterTest::Read(size_t member, uint64_t chunk, uint32_t of
     uint64_t sum = reply->message.checksums(i);
     if (sum != 0 && BlockChecksum(block, kBlockSize) != sum) return Fail(ErrorCode::kChecksumMismatch, "block");
   }
-  return std::string(reply->payload.view().substr(offset - message.offset(), length));
+  return bytes.append(reply->payload.view().substr(offset - message.offset(), length));
 }
 
 std::string ClusterTest::PathOf(size_t member, uint64_t chunk) const {
