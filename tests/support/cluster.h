@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "chunkserver/server.h"
@@ -50,6 +51,7 @@ class Cluster {
     chunk_.resize(static_cast<size_t>(options.chunkservers));
     chunk_ports_.resize(chunk_.size());
     for (size_t i = 0; i < chunk_.size(); ++i) StartChunk(i);
+    for (size_t i = 0; i < chunk_.size(); ++i) WaitServing(i);
   }
   Cluster() : Cluster(Options()) {}
   ~Cluster() {
@@ -91,6 +93,14 @@ class Cluster {
   }
   void StopChunk(size_t i) { chunk_[i].reset(); }
   bool Serving(size_t i) const { return chunk_[i] && chunk_[i]->serving(); }
+  // Until the chunkserver is registered and has its lease.
+  void WaitServing(size_t i) const {
+    auto deadline = std::chrono::steady_clock::now() + 30s;
+    while (!Serving(i)) {
+      CHECK(std::chrono::steady_clock::now() < deadline);
+      std::this_thread::sleep_for(5ms);  // nobody tells
+    }
+  }
   size_t chunkservers() const { return chunk_.size(); }
 
   MetaServer& meta() { return *meta_; }
