@@ -188,7 +188,9 @@ TEST_F(FilesTest, FilesOfManyChunksAreReapedInSteps) {
   for (uint64_t first = 0; first < kChunks; first += 50) {
     auto grown = h.Execute([&](View& view) -> Status {
       TRY(view.GetInode(InodeId(made->inode())));
-      for (uint64_t i = first; i < first + 50; ++i) TRY(h.fake->AddExtent(view, InodeId(made->inode()), i));
+      for (uint64_t i = first; i < first + 50; ++i) {
+        TRY(h.fake->AddExtent(view, InodeId(made->inode()), i));
+      }
       return {};
     });
     ASSERT_TRUE(grown);
