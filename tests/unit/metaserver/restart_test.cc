@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include "metaserver/batch.h"
+#include "metaserver/dentry.h"
 #include "tests/unit/metaserver/names.h"
 
 namespace shoal::meta {
