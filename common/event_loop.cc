@@ -41,9 +41,10 @@ class TimerImpl : public EventLoop::Timer {
   std::shared_ptr<State> state_;
 };
 
-// Watches a descriptor that somebody else owns.
+// Watches a descriptor that somebody else owns. It is armed again in the next round only: while a descriptor stays
+// readable (a poller has yet to read it) asio would otherwise call back for ever inside one poll.
 struct Watch : std::enable_shared_from_this<Watch> {
-  Watch(asio::io_context& io, int fd, Callback c) : descriptor(io, fd), callback(std::move(c)) {}
+  Watch(EventLoop::Impl& l, int fd, Callback c) : loop(l), descriptor(l.io, fd), callback(std::move(c)) {}
   ~Watch() { descriptor.release(); }
   void Arm() {
     descriptor.async_wait(asio::posix::stream_descriptor::wait_read,
@@ -51,9 +52,10 @@ struct Watch : std::enable_shared_from_this<Watch> {
                             auto watch = self.lock();
                             if (error || !watch) return;
                             watch->callback();
-                            watch->Arm();
+                            watch->loop.AtEndOfRound([watch] { watch->Arm(); });
                           });
   }
+  EventLoop::Impl& loop;
   asio::posix::stream_descriptor descriptor;
   Callback callback;
 };
@@ -153,7 +155,7 @@ std::unique_ptr<EventLoop::Timer> EventLoop::RunAfter(Duration delay, Callback c
 void EventLoop::AddPoller(std::move_only_function<bool()> poller) { impl_->pollers.push_back(std::move(poller)); }
 
 void EventLoop::WatchReadable(int fd, Callback callback) {
-  auto watch = std::make_shared<Watch>(impl_->io, fd, std::move(callback));
+  auto watch = std::make_shared<Watch>(*impl_, fd, std::move(callback));
   watch->Arm();
   impl_->watches.push_back(watch);
 }

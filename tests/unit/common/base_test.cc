@@ -1,10 +1,12 @@
 // Results, buffers, checksums, tasks, loops, metrics, keys.
 #include <gtest/gtest.h>
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <fstream>
+#include <future>
 #include <thread>
 
 #include "common/buffer.h"
@@ -158,6 +160,29 @@ TEST(LoopTest, WatchesAPipe) {
   });
   ASSERT_EQ(write(fds[1], "k", 1), 1);
   EXPECT_EQ(got.get_future().get(), 'k');
+  loop.Stop();
+  close(fds[0]);
+  close(fds[1]);
+}
+
+// As a mount does: the watch only wakes the loop, a poller reads. The loop must get round to its poller.
+TEST(LoopTest, APollerReadsWhatAWatchOnlyAnnounces) {
+  EventLoop loop("test", 100us);
+  int fds[2];
+  ASSERT_EQ(pipe2(fds, O_NONBLOCK), 0);
+  std::promise<int> all;
+  int got = 0;
+  loop.AddPoller([&] {
+    char c;
+    if (read(fds[0], &c, 1) != 1) return false;
+    if (++got == 100) all.set_value(got);
+    return true;
+  });
+  loop.WatchReadable(fds[0], [] {});
+  loop.Start();
+  std::string bytes(100, 'b');
+  ASSERT_EQ(write(fds[1], bytes.data(), bytes.size()), 100);
+  EXPECT_EQ(all.get_future().get(), 100);
   loop.Stop();
   close(fds[0]);
   close(fds[1]);
