@@ -27,11 +27,11 @@ int RunDf(const Arguments& arguments) {
   uint64_t used = fs->capacity_bytes - std::min(fs->capacity_bytes, fs->free_bytes);
   Table table({"file system", ">size", ">used", ">free", ">use", ">files", ">copies"});
   table.Row({"shoal", FormatSize(fs->capacity_bytes), FormatSize(used), FormatSize(fs->free_bytes),
-             FormatPercent(used, fs->capacity_bytes), fmt::format("{}", fs->inodes), fmt::format("{}", fs->copies)});
+             FormatPercent(used, fs->capacity_bytes), fmt::format("{}", fs->inodes - fs->free_inodes), fmt::format("{}", fs->copies)});
   return command.Answer({{"capacity_bytes", fs->capacity_bytes},
                          {"used_bytes", used},
                          {"free_bytes", fs->free_bytes},
-                         {"inodes", fs->inodes},
+                         {"inodes", fs->inodes - fs->free_inodes},
                          {"copies", fs->copies}},
                         table.Text());
 }

@@ -117,7 +117,7 @@ Status Layout::Save() const {
   }
   // A dead mount can't be looked at; it is there all the same.
   std::error_code error;
-  if (!mount.empty() && !fs::exists(fs::symlink_status(mount, error)) && !error) {
+  if (!mount.empty() && fs::symlink_status(mount, error).type() == fs::file_type::not_found) {
     TRY(MakeDirectory(mount));
   }
   if (!fs::exists(KeyPath())) {

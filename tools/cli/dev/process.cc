@@ -50,33 +50,32 @@ Result<pid_t> Spawn(const std::vector<std::string>& command, int output) {
   return pid;
 }
 
-// What the program prints, until it closes its output or the time is over.
-std::string ReadOutput(int fd, Clock::time_point deadline) {
+// How a program that goes into the background by itself fared. A plain value.
+struct Ending {
+  std::optional<int> status;  // of waitpid; nothing: still running when the time was over
   std::string output;
-  char bytes[1024];
-  for (;;) {
-    auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now()).count();
-    pollfd wait{fd, POLLIN, 0};
-    if (left <= 0 || poll(&wait, 1, static_cast<int>(std::min<int64_t>(left, 1000))) < 0) break;
-    if (wait.revents == 0) continue;
-    ssize_t n = read(fd, bytes, sizeof bytes);
-    if (n <= 0) break;
-    output.append(bytes, n);
-  }
-  while (!output.empty() && output.back() == '\n') output.pop_back();
-  return output;
-}
+};
 
-// Waits for a child, at most until `deadline`.
-std::optional<int> AwaitExit(pid_t pid, Clock::time_point deadline) {
-  int status = 0;
+// Waits for the program's own process to end (what it left in the background may hold its output open for ever).
+Ending AwaitEnd(pid_t pid, int output, Clock::time_point deadline) {
+  Ending ending;
+  fcntl(output, F_SETFL, O_NONBLOCK);
+  auto drain = [&] {
+    char bytes[1024];
+    for (ssize_t n; (n = read(output, bytes, sizeof bytes)) > 0;) ending.output.append(bytes, n);
+  };
   for (;;) {
+    int status = 0;
     pid_t done = waitpid(pid, &status, WNOHANG);
-    if (done == pid) return status;
-    if (done < 0 && errno != EINTR) return std::nullopt;
-    if (Clock::now() > deadline) return std::nullopt;
-    std::this_thread::sleep_for(5ms);
+    drain();
+    if (done == pid) ending.status = status;
+    if (done == pid || (done < 0 && errno != EINTR) || Clock::now() > deadline) break;
+    pollfd wait{output, POLLIN, 0};
+    poll(&wait, 1, 5);
+    if (wait.revents & POLLHUP) std::this_thread::sleep_for(1ms);
   }
+  while (!ending.output.empty() && ending.output.back() == '\n') ending.output.pop_back();
+  return ending;
 }
 
 }  // namespace
@@ -96,17 +95,15 @@ Status RunToReady(const std::vector<std::string>& command, Duration timeout) {
     close(ends[0]);
     return Fail(pid.error());
   }
-  auto deadline = Clock::now() + timeout;
-  std::string output = ReadOutput(ends[0], deadline);
+  Ending ending = AwaitEnd(*pid, ends[0], Clock::now() + timeout);
   close(ends[0]);
-  auto status = AwaitExit(*pid, deadline);
-  if (!status) {
+  if (!ending.status) {
     kill(*pid, SIGTERM);
     return Fail(ErrorCode::kTimeout, fmt::format("{} was not ready in {}", command[0], FormatDuration(timeout)));
   }
-  if (WIFEXITED(*status) && WEXITSTATUS(*status) == 0) return {};
-  if (output.empty()) output = fmt::format("{} ended with status {}", command[0], *status);
-  return Fail(ErrorCode::kInternal, output);
+  if (WIFEXITED(*ending.status) && WEXITSTATUS(*ending.status) == 0) return {};
+  if (ending.output.empty()) ending.output = fmt::format("{} ended with status {}", command[0], *ending.status);
+  return Fail(ErrorCode::kInternal, ending.output);
 }
 
 std::optional<pid_t> Running(const Layout& layout, const std::string& name) { return PidFile::Holder(layout.PidPath(name)); }
