@@ -18,7 +18,10 @@ SteadyTime Now() { return std::chrono::steady_clock::now(); }
 
 }  // namespace
 
-Sessions::Sessions(MetaContext& context) : context_(context) {}
+Sessions::Sessions(MetaContext& context)
+    : context_(context),
+      sessions_gauge_(context.metrics.gauge("shoal_metaserver_sessions", "Open sessions")),
+      orphans_gauge_(context.metrics.gauge("shoal_metaserver_orphans", "Removed files that are still open")) {}
 Sessions::~Sessions() = default;
 
 void Sessions::Register() {
@@ -90,6 +93,8 @@ void Sessions::Stop() { timer_.reset(); }
 
 void Sessions::Tick() {
   SteadyTime now = Now();
+  sessions_gauge_.Set(static_cast<int64_t>(sessions_.size()));
+  orphans_gauge_.Set(static_cast<int64_t>(orphans_.size()));
   std::vector<SessionId> expired;
   for (auto& [id, session] : sessions_) {
     if (session->ending || now - session->last_seen < context_.options.session_timeout) continue;

@@ -97,6 +97,8 @@ class Sessions {
   std::unordered_set<InodeId> orphans_;
   size_t unresumed_ = 0;
   std::unique_ptr<EventLoop::Timer> timer_;
+  Gauge& sessions_gauge_;
+  Gauge& orphans_gauge_;
 };
 
 }  // namespace shoal::meta
