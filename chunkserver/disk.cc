@@ -29,8 +29,8 @@ Disk::~Disk() { StopThreads(); }
 
 void Disk::StopThreads() {
   // Work may queue syncs, and syncs may queue more of themselves until the store stops.
-  work_.reset();
-  syncs_.reset();
+  work_->Finish();
+  syncs_->Finish();
 }
 
 Status Disk::Prepare() {

@@ -81,7 +81,7 @@ class Service {
   Status CheckHeadCanWrite(const Replica& replica, const pb::WriteChunkRequest& message, size_t bytes);
   Task<Status> EnsureLoaded(std::shared_ptr<Replica> replica);
   struct LocalWrite;
-  Status AdmitWrite(LocalWrite& local, const WriteTicket& ticket, WriteOperation& operation);
+  Status AdmitWrite(LocalWrite& local, const WriteTicket& ticket, WriteOperation& operation, bool sync);
   Task<Status> FinishLocal(LocalWrite& local, SteadyTime deadline, bool sync);
   Result<std::shared_ptr<ReplicaFile>> FileFor(Replica& replica, ChunkVersion version);
   Task<Result<std::shared_ptr<ReplicaFile>>> OpenFor(std::shared_ptr<Replica> replica, ChunkVersion version);

@@ -11,13 +11,16 @@ WorkQueue::WorkQueue(std::string name, size_t limit, int threads, Duration spin)
   for (int i = 0; i < threads; ++i) threads_.emplace_back([this, name] { Run(name); });
 }
 
-WorkQueue::~WorkQueue() {
+WorkQueue::~WorkQueue() { Finish(); }
+
+void WorkQueue::Finish() {
   {
     std::lock_guard lock(mutex_);
     stopping_ = true;
   }
   wake_.notify_all();
   for (auto& thread : threads_) thread.join();
+  threads_.clear();
 }
 
 void WorkQueue::Push(Callback work) {

@@ -16,7 +16,7 @@
 namespace shoal {
 
 // Runs callbacks in order on its threads (several at once when there are several threads). Like the loops, one idle
-// thread yields the processor for a moment before it sleeps. Any thread may push. The destructor finishes what is queued.
+// thread yields the processor for a moment before it sleeps. Any thread may push. The destructor finishes.
 class WorkQueue {
  public:
   WorkQueue(std::string name, size_t limit, int threads, Duration spin = EventLoop::kDefaultSpin);
@@ -25,6 +25,8 @@ class WorkQueue {
   WorkQueue& operator=(const WorkQueue&) = delete;
 
   void Push(Callback work);
+  // Runs what is queued (and what that queues here) and ends the threads. Later work is destroyed, unrun.
+  void Finish();
   // More is waiting than the limit: whoever can should refuse new requests (kOverloaded). Work that others already
   // depend on (a forwarded write) is pushed all the same; heads bound how much of it there is.
   bool overloaded() const { return size_.load(std::memory_order_relaxed) >= limit_; }

@@ -7,6 +7,7 @@
 namespace shoal {
 namespace {
 
+constexpr Duration kPredecessorTimeout = 5s;  // a write that has not come by then was lost with its head
 constexpr int kWritesInARow = 16;  // of one replica, before others on the disk get their turn
 
 Duration Remaining(SteadyTime deadline) {
@@ -131,7 +132,7 @@ Status Service::CheckHeadCanWrite(const Replica& replica, const pb::WriteChunkRe
 }
 
 // Takes the write in, and sets the disk to work if it is not.
-Status Service::AdmitWrite(LocalWrite& local, const WriteTicket& ticket, WriteOperation& operation) {
+Status Service::AdmitWrite(LocalWrite& local, const WriteTicket& ticket, WriteOperation& operation, bool sync) {
   Replica& replica = *local.replica;
   std::lock_guard lock(replica.mutex);
   if (replica.dropped) return Fail(ErrorCode::kNoReplica, "the replica was dropped");
@@ -143,7 +144,12 @@ Status Service::AdmitWrite(LocalWrite& local, const WriteTicket& ticket, WriteOp
   }
   TRY_ASSIGN(local.admission, replica.order.Admit(ticket, std::move(operation)));
   if (!local.admission.job) return {};
-  local.admission.job->waiters.push_back([done = local.done](const Status& status) { done.Set(status); });
+  local.admission.job->waiters.push_back(
+      [done = local.done, sync, &store = *node_.store, shared = local.replica](const Status& status) {
+        if (!status || !sync) return done.Set(status);
+        // Straight from one disk thread to the next, not by way of the loop.
+        shared->disk.syncs().Push([done, &store, shared] { done.Set(store.Sync(shared)); });
+      });
   if (!replica.applying && !replica.order.idle()) {
     replica.applying = true;
     replica.disk.work().Push([&store = *node_.store, shared = local.replica] { ApplyWrites(store, shared); });
@@ -151,7 +157,7 @@ Status Service::AdmitWrite(LocalWrite& local, const WriteTicket& ticket, WriteOp
   return {};
 }
 
-// Waits until the write is applied here (and synced). A write whose predecessors don't come is given up at the deadline.
+// Waits until the write is applied here (and synced). A write whose predecessors don't come is given up after a while.
 Task<Status> Service::FinishLocal(LocalWrite& local, SteadyTime deadline, bool sync) {
   if (local.admission.job) {
     std::shared_ptr<Replica> replica = local.replica;
@@ -164,14 +170,13 @@ Task<Status> Service::FinishLocal(LocalWrite& local, SteadyTime deadline, bool s
       waits = replica->order.IsWaiting(job);
     }
     if (waits) {
-      timer = loop_.RunAfter(Remaining(deadline), [replica, job, done] {
+      timer = loop_.RunAfter(std::min(Remaining(deadline), kPredecessorTimeout), [replica, job, done] {
         std::lock_guard lock(replica->mutex);
         if (replica->order.GiveUp(job)) done.Set(Fail(ErrorCode::kChainFailed, "the writes before it did not arrive in time"));
       });
     }
     OneShot<Status>& shot = done.shot();
-    Status applied = co_await shot;
-    if (!applied) co_return applied;
+    co_return co_await shot;
   }
   if (!sync) co_return Status();
   co_return co_await SyncOne(local.replica);
@@ -252,7 +257,7 @@ Task<void> Service::WriteChunk(Request request) {
   for (int attempt = 0; ok && attempt < 8; ++attempt) {
     ok = co_await EnsureLoaded(local.replica);
     if (!ok) break;
-    ok = AdmitWrite(local, ticket, operation);
+    ok = AdmitWrite(local, ticket, operation, message.sync());
     if (ok || ok.error().code != ErrorCode::kWouldBlock) break;
     ok = attempt == 7 ? Fail(ErrorCode::kOverloaded, "too few files can be open") : Status();
   }
