@@ -157,6 +157,7 @@ Status DataOps::GrantIndex(View& view, InodeId id, uint64_t index, SessionId ses
     record = changed;
   }
   FillExtent(state_, chunk, index, *record, lease, out);
+  view.OnApplied([this, chunk](TxnId) { state_.repairer->MayChange(chunk); });
   return {};
 }
 
@@ -350,9 +351,7 @@ Status DataOps::ClearWriters(View& view, const pb::FsyncRequest& request, uint64
   InodeId id(request.inode());
   std::vector<uint64_t> left;
   for (uint64_t writer : record.writers()) {
-    Session* session = state_.context.sessions->Find(SessionId(writer));
-    bool may_write = session && (!session->resumed || state_.context.sessions->IsOpen(SessionId(writer), id));
-    if (may_write) left.push_back(writer);
+    if (MayWrite(state_, SessionId(writer), id)) left.push_back(writer);
   }
   if (left.size() == static_cast<size_t>(record.writers_size())) return {};
   auto* changed = view.MutableChunk(chunk);

@@ -170,7 +170,7 @@ std::vector<SpaceShare> ServerRegistry::Shares(bool total, BootTime now) const {
       if (disk.failed) continue;
       SpaceShare share;
       share.server = id;
-      share.pool = entry.host + "#" + std::to_string(disk.file_system);
+      share.pool = entry.machine + "#" + std::to_string(disk.file_system);
       share.bytes = total ? disk.used + disk.free : disk.free;
       share.pool_bytes = disk.fs_capacity ? disk.fs_free : 0;
       used_in_pool[share.pool] += disk.used;

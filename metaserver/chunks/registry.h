@@ -32,6 +32,7 @@ struct ServerEntry {
   std::string uuid, name, address, host, rack;
   // As it said of itself last.
   std::string version;
+  std::string machine;  // where it connected from: servers on one machine may share file systems
   uint64_t start_id = 0;
   std::vector<DiskState> disks;
   uint32_t load = 0;

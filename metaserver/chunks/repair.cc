@@ -10,7 +10,7 @@
 namespace shoal::meta {
 namespace {
 
-constexpr size_t kAtOnce = 3;
+constexpr size_t kAtOnce = 4;
 constexpr uint64_t kBytesPerSecond = 64ull << 20;  // of each copy under way
 constexpr Duration kCopyTimeout = 120s;
 constexpr Duration kRetry = 5s;
@@ -41,11 +41,19 @@ void Repairer::Tick() {
                entry.name);
     state_.tasks.Spawn(LeaveServer(id));
   }
-  if (state_.StartingUp()) return;
+  StartSome();
+}
+
+void Repairer::StartSome() {
+  if (state_.StartingUp() || state_.stopping()) return;
   while (running_.size() < kAtOnce && !waiting_.empty()) {
     ChunkId chunk = *waiting_.begin();
     waiting_.erase(waiting_.begin());
-    if (running_.insert(chunk).second) state_.tasks.Spawn(Run(chunk));
+    if (running_.emplace(chunk, false).second) {
+      state_.tasks.Spawn(Run(chunk));
+    } else {
+      parked_.insert(chunk);
+    }
   }
 }
 
@@ -53,14 +61,17 @@ Task<void> Repairer::Run(ChunkId chunk) {
   Task<Result<End>> repair = Repair(chunk, false);
   Result<End> end = co_await repair;
   running_.erase(chunk);
-  if (end && *end == End::kDone) co_return;
   if (end && *end == End::kRetry) {
     waiting_.insert(chunk);
-    co_return;
+  } else if (!end || *end != End::kDone) {
+    if (!end) LogDebug("chunk {} could not be given another copy: {}", chunk.value, ToString(end.error()));
+    waiting_.erase(chunk);
+    parked_.insert(chunk);
   }
-  if (!end) LogDebug("chunk {} could not be given another copy: {}", chunk.value, ToString(end.error()));
-  waiting_.erase(chunk);
-  parked_.insert(chunk);
+  // The next one, off this stack: repairs that end at once must not pile up on it.
+  state_.context.loop.Post([this, alive = state_.alive] {
+    if (*alive) StartSome();
+  });
 }
 
 Task<Status> Repairer::RepairNow(ChunkId chunk) {
@@ -69,7 +80,7 @@ Task<Status> Repairer::RepairNow(ChunkId chunk) {
     co_await wait;
     if (state_.stopping()) co_return Fail(ErrorCode::kCancelled, "the metaserver stops");
   }
-  running_.insert(chunk);
+  running_[chunk] = false;
   Task<Result<End>> repair = Repair(chunk, true);
   Result<End> end = co_await repair;
   running_.erase(chunk);
@@ -198,8 +209,7 @@ Task<Status> Repairer::Copy(const Job* job) {
 
 // Makes the copy a replica.
 Task<Status> Repairer::TakeIn(const Job* job) {
-  bool quiet = !job->record.unsynced() && job->record.writers_size() == 0 && !job->record.pending_version();
-  if (quiet) {
+  if (IsQuiet(state_, job->record)) {
     std::function<Status(View&)> add = [&](View& view) { return Add(view, *job); };
     Task<Result<TxnId>> adding = RunOp(state_, std::move(add), CommitLevel::kDurable);
     Result<TxnId> added = co_await adding;
@@ -235,8 +245,10 @@ Task<Status> Repairer::TakeIn(const Job* job) {
 Status Repairer::Add(View& view, const Job& job) {
   TRY_ASSIGN(const pb::ChunkRecord* record, view.GetChunk(job.chunk));
   if (!record) return Fail(ErrorCode::kNotFound, "the chunk was deleted meanwhile");
-  if (record->version() != job.record.version() || record->unsynced() || record->writers_size() ||
-      record->pending_version() || state_.recovery->Running(job.chunk)) {
+  auto running = running_.find(job.chunk);
+  bool changed = running == running_.end() || running->second;
+  if (changed || record->version() != job.record.version() || !IsQuiet(state_, *record) ||
+      state_.recovery->Running(job.chunk)) {
     return Fail(ErrorCode::kVersionMismatch, "the chunk was granted for writing meanwhile");
   }
   std::vector<pb::ReplicaRecord> replicas;

@@ -26,6 +26,11 @@ class Repairer {
   Task<Status> RepairNow(ChunkId chunk);
   // Chunks known to be short of copies.
   size_t backlog() const { return waiting_.size() + parked_.size() + running_.size(); }
+  // The chunk was granted for writing, or is being cut: a copy under way is levelled before it counts.
+  void MayChange(ChunkId chunk) {
+    auto it = running_.find(chunk);
+    if (it != running_.end()) it->second = true;
+  }
   // Servers have changed: what could not be placed is tried again.
   void ServersChanged();
 
@@ -42,6 +47,7 @@ class Repairer {
     uint32_t target = 0;
     InstanceId instance;
   };
+  void StartSome();
   Task<void> Run(ChunkId chunk);
   Task<Result<End>> Repair(ChunkId chunk, bool urgent);
   Status Plan(View& view, Job* job, bool urgent);
@@ -56,7 +62,7 @@ class Repairer {
   ChunkState& state_;
   std::set<ChunkId> waiting_;
   std::set<ChunkId> parked_;  // no server to put a copy on, or failed: tried again when servers change, or after a while
-  std::set<ChunkId> running_;
+  std::map<ChunkId, bool> running_;  // the value: it may have been written since its copy began
   SteadyTime next_retry_{};
 };
 

@@ -171,6 +171,7 @@ Task<Result<TxnId>> ServerOps::RegisterServer(CallInfo info, const pb::RegisterR
   entry.host = request.host();
   entry.rack = request.rack();
   entry.version = request.version();
+  entry.machine = connection->peer_host();
   entry.start_id = request.start_id();
   entry.disks = DisksOf(request.disks());
   bool restarted = state_.registry.Register(std::move(entry), connection, state_.now());

@@ -4,6 +4,7 @@
 
 #include "metaserver/chunks/drops.h"
 #include "metaserver/chunks/repair.h"
+#include "metaserver/sessions.h"
 
 namespace shoal::meta {
 
@@ -171,6 +172,18 @@ void SetSize(View& view, pb::InodeRecord* inode, uint64_t size) {
 
 bool HasWriter(const pb::ChunkRecord& record, SessionId session) {
   return std::find(record.writers().begin(), record.writers().end(), session.value) != record.writers().end();
+}
+
+bool MayWrite(const ChunkState& state, SessionId session, InodeId id) {
+  Session* found = state.context.sessions->Find(session);
+  return found && (!found->resumed || state.context.sessions->IsOpen(session, id));
+}
+
+bool IsQuiet(const ChunkState& state, const pb::ChunkRecord& record) {
+  InodeId inode(record.inode());
+  if (record.pending_version() || state.context.busy->Contains(inode)) return false;
+  return std::none_of(record.writers().begin(), record.writers().end(),
+                      [&](uint64_t writer) { return MayWrite(state, SessionId(writer), inode); });
 }
 
 Task<Result<TxnId>> RunOp(ChunkState& state, std::function<Status(View&)> op, CommitLevel level) {

@@ -102,6 +102,10 @@ void PutDrop(View& view, ChunkState& state, ChunkId chunk, const pb::ReplicaReco
 Status DropExtentRecords(View& view, ChunkState& state, InodeId id, uint64_t index);
 void SetSize(View& view, pb::InodeRecord* inode, uint64_t size);
 bool HasWriter(const pb::ChunkRecord& record, SessionId session);
+// The session may hold a write grant of a chunk of this file: it has it open, or has not been heard of since a restart.
+bool MayWrite(const ChunkState& state, SessionId session, InodeId id);
+// Nobody may be writing the chunk at this instant.
+bool IsQuiet(const ChunkState& state, const pb::ChunkRecord& record);
 
 // Runs an operation of the metaserver itself. `op` lives until the end of the task.
 Task<Result<TxnId>> RunOp(ChunkState& state, std::function<Status(View&)> op, CommitLevel level);

@@ -5,6 +5,7 @@
 #include "common/log.h"
 #include "common/proto/chunk.pb.h"
 #include "metaserver/chunks/recovery.h"
+#include "metaserver/chunks/repair.h"
 
 namespace shoal::meta {
 namespace {
@@ -215,6 +216,7 @@ Task<Status> Truncator::SendCut(const Job* job, uint64_t write_id, bool* done) {
     segment->set_offset(job->intent.cut());
     segment->set_length(static_cast<uint32_t>(kChunkSize - job->intent.cut()));
     for (int i = 1; i < extent.replicas_size(); i++) *request.add_chain() = extent.replicas(i);
+    state_.repairer->MayChange(chunk);
     Task<Result<pb::WriteChunkResponse>> call = CallServer<pb::WriteChunkResponse>(
         state_, extent.replicas(0).server(), pb::WRITE_CHUNK, request, kCutTimeout);
     Result<pb::WriteChunkResponse> answer = co_await call;
