@@ -1,5 +1,7 @@
 #include "client/core.h"
 
+#include <sys/stat.h>
+
 #include <ctime>
 #include <random>
 
@@ -113,6 +115,9 @@ void ApplyAttr(InodeState& state, const Attr& attr, bool own) {
 Attr WithLocal(const InodeState& state, Attr attr) {
   if (attr.change < state.attr.change) attr = state.attr;
   if (state.local_end > attr.size) attr.size = state.local_end;
+  if (state.kill_suid_sgid || state.killing) {
+    attr.mode &= ~static_cast<uint32_t>(attr.mode & S_IXGRP ? S_ISUID | S_ISGID : S_ISUID);
+  }
   if (state.local_mtime_ns != 0) {
     attr.mtime_ns = std::max(attr.mtime_ns, state.local_mtime_ns);
     attr.ctime_ns = std::max(attr.ctime_ns, state.local_mtime_ns);

@@ -94,7 +94,8 @@ struct InodeState {
   std::map<uint64_t, std::shared_ptr<ChunkWriter>> writers;
   uint64_t local_end = 0;      // the file is at least this long, committed or not
   int64_t local_mtime_ns = 0;  // of the last write not committed; 0: none
-  bool kill_suid_sgid = false;
+  bool kill_suid_sgid = false;  // one without CAP_FSETID wrote: the next commit clears the set-id bits
+  bool killing = false;         // ... that commit is under way
   bool gathered = false;       // is in the engine's list of inodes to look after
 
   // Applied by the chains, to be committed.

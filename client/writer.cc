@@ -467,7 +467,8 @@ Task<void> Writer::CommitOnce(StatePtr state) {
   request.set_end(std::exchange(state->pending_end, 0));
   int64_t mtime = state->local_mtime_ns;
   request.set_mtime_ns(mtime);
-  request.set_kill_suid_sgid(std::exchange(state->kill_suid_sgid, false));
+  state->killing = std::exchange(state->kill_suid_sgid, false);
+  request.set_kill_suid_sgid(state->killing);
   std::vector<std::pair<uint64_t, ChunkId>> fresh(state->fresh.begin(), state->fresh.end());
   for (auto [index, chunk] : fresh) {
     request.add_written_indices(index);
@@ -475,7 +476,7 @@ Task<void> Writer::CommitOnce(StatePtr state) {
   }
   Result<pb::CommitWriteResponse> response = co_await core_.session.Call<pb::CommitWriteResponse>(
       pb::COMMIT_WRITE, request, state->cred, CallKind::kMutate);
-  state->committing = false;
+  state->committing = state->killing = false;
   for (auto [index, chunk] : fresh) {
     auto it = state->fresh.find(index);
     if (it != state->fresh.end() && it->second == chunk) state->fresh.erase(it);

@@ -31,7 +31,7 @@ void FillAttr(InodeId id, const pb::InodeRecord& inode, pb::Attr* attr) {
 }
 
 bool ClearSetIds(pb::InodeRecord* inode) {
-  if (!S_ISREG(inode->mode())) return false;
+  if (S_ISDIR(inode->mode())) return false;
   uint32_t clear = inode->mode() & S_ISUID;
   if (inode->mode() & S_IXGRP) clear |= inode->mode() & S_ISGID;
   if (!clear) return false;
