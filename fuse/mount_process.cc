@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -15,6 +16,7 @@
 namespace shoal::fuse {
 namespace {
 
+constexpr Duration kParentCheck = 200ms;
 constexpr Duration kTakeAwayTimeout = 30s;  // for the kernel to write out what was stored through mmap
 constexpr Duration kUsersTimeout = 1s;      // for users of a mount that was detached while it was busy
 constexpr Duration kWriteOutTimeout = 60s;  // for the engine
@@ -85,12 +87,25 @@ Status MountProcess::WatchSignals() {
   signals_ = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
   if (signals_ < 0) return Fail(ErrnoError(errno, "signalfd"));
   loop_.WatchReadable(signals_, [this] { OnSignals(); });
-  if (parent_ >= 0) {
-    loop_.WatchReadable(parent_, [this] {
-      if (!ready_) _exit(1);  // the command was interrupted before anything was mounted
-    });
-  }
+  CheckParent();
   return {};
+}
+
+// Until the file system can be used, the end of the command that asked for it ends all.
+void MountProcess::CheckParent() {
+  if (parent_ < 0 || ready_) return;
+  char byte;
+  if (recv(parent_, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0) GiveUp(1);
+  parent_timer_ = loop_.RunAfter(kParentCheck, [this] { CheckParent(); });
+}
+
+void MountProcess::GiveUp(int exit_status) {
+  LogInfo("given up before {} was mounted", options_.mountpoint);
+  if (session_ && session_->mounted()) {
+    Status taken = TakeMountAway(options_.mountpoint, true);
+    if (!taken) LogError("unmounting: {}", ToString(taken.error()));
+  }
+  _exit(exit_status);
 }
 
 void MountProcess::OnSignals() {
@@ -101,7 +116,7 @@ void MountProcess::OnSignals() {
     } else if (info.ssi_signo == SIGHUP && !options_.foreground) {
       ReopenLog();
     } else {
-      if (!ready_) _exit(128 + static_cast<int>(info.ssi_signo));
+      if (!ready_) GiveUp(128 + static_cast<int>(info.ssi_signo));
       LogInfo("signal {}: unmounting {}", info.ssi_signo, options_.mountpoint);
       ++stop_;
       changed_.WakeAll();

@@ -39,8 +39,9 @@ class MountProcess {
   Task<void> Finish();
   Status WatchSignals();
   void OnSignals();
+  void CheckParent();
+  [[noreturn]] void GiveUp(int exit_status);
   void OnUsable();
-  void WaitAtMost(Duration time);
   void SetReadAhead();
 
   const MountOptions& options_;
@@ -54,6 +55,7 @@ class MountProcess {
   std::unique_ptr<MountFs> fs_;
   std::unique_ptr<FuseSession> session_;
   std::unique_ptr<ControlSocket> control_;
+  std::unique_ptr<EventLoop::Timer> parent_timer_;
   std::thread unmounter_;
   std::string device_;   // of the mount, "MAJOR:MINOR"
   bool started_ = false; // the engine

@@ -24,6 +24,7 @@ class FuseSession {
   // Mounts and begins to serve. `on_ready` is called when the kernel and the mount have agreed (INIT is answered),
   // `on_end` once, when the file system was unmounted or the connection was cut.
   Status Mount(Callback on_ready, Callback on_end);
+  bool mounted() const { return fd_ >= 0; }
   bool ended() const { return ended_; }
   // Lets go of the descriptor: the kernel ends the connection if it still stands, every waiting process gets
   // ENOTCONN, and answers go nowhere. The session stays valid for requests that are still being worked on.
