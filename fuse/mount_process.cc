@@ -16,10 +16,11 @@
 namespace shoal::fuse {
 namespace {
 
-constexpr Duration kParentCheck = 200ms;
 constexpr Duration kTakeAwayTimeout = 30s;  // for the kernel to write out what was stored through mmap
 constexpr Duration kUsersTimeout = 1s;      // for users of a mount that was detached while it was busy
 constexpr Duration kWriteOutTimeout = 60s;  // for the engine
+constexpr Duration kNothingToWriteTimeout = 2s;
+constexpr Duration kParentCheck = 200ms;    // whether the command that started this still waits
 
 client::ClientOptions EngineOptions(const MountOptions& options, const ClusterKey& key) {
   client::ClientOptions engine;
@@ -206,9 +207,10 @@ Task<void> MountProcess::Finish() {
   if (session_) session_->Cut();  // whoever still waits gets ENOTCONN
   if (unmounter_.joinable()) unmounter_.join();
   if (fs_) co_await fs_->ReleaseAll();
-  if (started_) {
-    Status written = co_await engine_->Stop(kWriteOutTimeout);
-    if (!written) {
+  if (engine_) {
+    Duration timeout = started_ ? kWriteOutTimeout : kNothingToWriteTimeout;
+    Status written = co_await engine_->Stop(timeout);
+    if (started_ && !written) {
       LogError("{}: not everything could be written: {}", options_.mountpoint, ToString(written.error()));
       if (result_) result_ = written;
     }

@@ -126,7 +126,8 @@ Status FuseSession::Mount(Callback on_ready, Callback on_end) {
   if (fuse_session_mount(session_, options.mountpoint.c_str()) != 0) {
     std::string why = "cannot mount on " + options.mountpoint;
     if (access("/dev/fuse", R_OK | W_OK) != 0) {
-      why += ": /dev/fuse is missing or may not be opened; load the module (modprobe fuse)";
+      why += std::string(access("/dev/fuse", F_OK) == 0 ? ": /dev/fuse may not be opened by this user; its mode should be 0666"
+                                                        : ": /dev/fuse is missing; load the module (modprobe fuse)");
     } else if (geteuid() != 0 && options.allow_other.value_or(false)) {
       why += ": as an ordinary user leave out allow_other, or have root put user_allow_other into /etc/fuse.conf";
     } else if (geteuid() != 0) {
