@@ -11,7 +11,12 @@
 namespace shoal::meta {
 namespace {
 
-constexpr auto kSpin = 50us;  // the write thread yields this long before it sleeps
+constexpr auto kSpin = 50us;              // the write thread yields this long before it sleeps
+constexpr size_t kQuickBytes = 7 << 20;   // of a memory table of 16 MiB (database.cc): so far from full
+constexpr int kLevel0Files = 6;           // LevelDB slows writes down from 8 on
+constexpr int kFlushesPerCheck = 200;
+constexpr auto kSlowWrite = 3ms;
+constexpr auto kSlowPause = 100ms;
 
 Error ReadOnlyError(const std::string& why) {
   return Error{ErrorCode::kReadOnly, "the metaserver is read-only, its metadata store failed: " + why +
@@ -34,6 +39,8 @@ Commit::Commit(EventLoop& loop, leveldb::DB* db, LogTracker* log, TxnId last, Du
       taken_(last),
       written_(last.value),
       alive_(std::make_shared<bool>(true)) {
+  flushing_ = std::make_unique<leveldb::WriteBatch>();
+  FlushLoop(this, alive_).handle.resume();
   writer_ = std::thread([this] { WriteLoop(); });
   syncer_ = std::thread([this] { SyncLoop(); });
 }
@@ -56,6 +63,7 @@ void Commit::Stop() {
   sync_work_.notify_one();
   syncer_.join();
   *alive_ = false;
+  if (flusher_) std::exchange(flusher_, {}).resume();
   if (health_) {
     TxnId written(written_.load());
     Status synced = log_->Sync();
@@ -72,34 +80,109 @@ void Commit::Stop() {
 void Commit::Submit(TxnId txn, const leveldb::WriteBatch& batch) {
   CHECK(txn == Next());
   submitted_ = txn;
-  bool wake;
   {
     std::lock_guard lock(mutex_);
     queue_->Append(batch);
     queued_ = txn;
+  }
+  if (flusher_) loop_.ResumeSoon(std::exchange(flusher_, {}));
+}
+
+// ---- writing on the loop ----
+
+task_internal::Detached Commit::FlushLoop(Commit* self, std::shared_ptr<bool> alive) {
+  struct NextSubmit {
+    Commit& commit;
+    bool await_ready() const noexcept { return false; }
+    void await_suspend(std::coroutine_handle<> h) noexcept { commit.flusher_ = h; }
+    void await_resume() const noexcept {}
+  };
+  while (*alive) {
+    co_await NextSubmit{*self};
+    if (*alive) self->Flush();
+  }
+}
+
+// Whether a write can't be expected to wait for anything.
+bool Commit::QuickNow() {
+  if (std::chrono::steady_clock::now() < not_quick_until_) return false;
+  uint64_t rotations = log_->rotations();
+  if (rotations != seen_rotations_) {
+    seen_rotations_ = rotations;
+    quick_bytes_ = 0;
+    until_check_ = 0;
+  }
+  if (quick_bytes_ > kQuickBytes) return false;
+  if (--until_check_ < 0) {
+    until_check_ = kFlushesPerCheck;
+    std::string files;
+    if (db_->GetProperty("leveldb.num-files-at-level0", &files) && std::stoi(files) >= kLevel0Files) {
+      not_quick_until_ = std::chrono::steady_clock::now() + kSlowPause;
+      return false;
+    }
+  }
+  return true;
+}
+
+void Commit::HandOver() {
+  bool wake;
+  {
+    std::lock_guard lock(mutex_);
+    handed_over_ = true;
     wake = writer_sleeps_;
-    queue_filled_.store(true, std::memory_order_release);
+    work_waits_.store(true, std::memory_order_release);
   }
   if (wake) work_.notify_one();
 }
 
+void Commit::Flush() {
+  if (stopped_ || !health_) return;  // Stop writes what is left
+  if (!QuickNow()) return HandOver();
+  TxnId last;
+  {
+    std::lock_guard lock(mutex_);
+    if (queued_ == taken_) return;
+    if (writing_) {
+      handed_over_ = true;  // the writer goes on with it
+      return;
+    }
+    flushing_.swap(queue_);
+    last = taken_ = queued_;
+  }
+  auto start = std::chrono::steady_clock::now();
+  quick_bytes_ += flushing_->ApproximateSize();
+  leveldb::Status status = db_->Write(leveldb::WriteOptions(), flushing_.get());
+  flushing_->Clear();
+  auto end = std::chrono::steady_clock::now();
+  if (end - start > kSlowWrite) not_quick_until_ = end + kSlowPause;
+  if (!status.ok()) return Failed(ReadOnlyError(status.ToString()));
+  written_.store(last.value);
+  StepLogged(last);
+}
+
+// ---- writing on the thread ----
+
 void Commit::WriteLoop() {
   auto batch = std::make_unique<leveldb::WriteBatch>();
+  bool worked = false;
   while (true) {
     auto until = std::chrono::steady_clock::now() + kSpin;
-    while (!queue_filled_.load(std::memory_order_acquire) && std::chrono::steady_clock::now() < until) {
+    while (worked && !work_waits_.load(std::memory_order_acquire) && std::chrono::steady_clock::now() < until) {
       std::this_thread::yield();
     }
     TxnId last;
     {
       std::unique_lock lock(mutex_);
+      writing_ = false;
       writer_sleeps_ = true;
-      work_.wait(lock, [this] { return stop_ || queued_ > taken_; });
+      work_.wait(lock, [this] { return stop_ || (handed_over_ && queued_ > taken_); });
       writer_sleeps_ = false;
-      if (queued_ == taken_) return;
+      if (failed_ || queued_ == taken_) return;
       batch.swap(queue_);
       last = taken_ = queued_;
-      queue_filled_.store(false, std::memory_order_relaxed);
+      writing_ = worked = true;
+      handed_over_ = false;
+      work_waits_.store(false, std::memory_order_relaxed);
     }
     leveldb::Status status = db_->Write(leveldb::WriteOptions(), batch.get());
     batch->Clear();
@@ -158,6 +241,10 @@ void Commit::Failed(const Error& error) {
   if (!health_) return;
   LogError("{}", error.message);
   health_ = Fail(error);
+  {
+    std::lock_guard lock(mutex_);
+    failed_ = true;
+  }
   for (auto* waiters : {&logged_waiters_, &durable_waiters_}) {
     for (Waiter& waiter : std::exchange(*waiters, {})) waiter.done(health_);
   }

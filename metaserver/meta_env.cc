@@ -56,6 +56,7 @@ Status LogTracker::Rotated(const std::string& path) {
   int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return Fail(ErrnoError(errno, "opening " + path));
   std::lock_guard lock(mutex_);
+  rotations_.fetch_add(1, std::memory_order_relaxed);
   log_ = std::make_shared<Log>(fd);
   path_ = path;
   return {};

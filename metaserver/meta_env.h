@@ -1,6 +1,8 @@
 // LogTracker: makes LevelDB's log durable in the right order, and on demand.
 #pragma once
 
+#include <atomic>
+#include <cstdint>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -24,6 +26,8 @@ class LogTracker {
   leveldb::Env* env();
   // fdatasync of the current log. An error is final: pages that failed to reach the disk are marked clean.
   Status Sync();
+  // How many logs were begun so far: changes when LevelDB's memory table was full.
+  uint64_t rotations() const { return rotations_.load(std::memory_order_relaxed); }
   // Tests: the next syncs fail.
   void FailSyncsForTest();
 
@@ -44,6 +48,7 @@ class LogTracker {
   std::shared_ptr<Log> log_;
   std::string path_;
   bool fail_ = false;
+  std::atomic<uint64_t> rotations_{0};
 };
 
 }  // namespace shoal::meta
