@@ -156,7 +156,7 @@ Task<Status> Copying::Apply(WriteOperation write) {
       TRY(target_->disk.CheckSpace(write.payload.size(), true));
     }
     std::unique_lock io(target_->io);
-    TRY_ASSIGN(WriteEffect effect, file_->Apply(write));
+    TRY_ASSIGN(WriteEffect effect, file_->Apply(write, target_->disk.intent()));
     target_->disk.AddUsed(effect.allocated_bytes);
     return {};
   });

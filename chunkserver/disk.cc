@@ -48,8 +48,25 @@ Status Disk::Prepare() {
   for (const std::string& name : unfinished) {
     TRY(files_.Unlink(path() + "/tmp/" + name));
   }
+  TRY_ASSIGN(intent_, WriteIntent::Open(files_, path() + "/intent"));
+  SettleLastWrite();
   RefreshSpace();
   return {};
+}
+
+// Whatever is wrong with that replica is found again by whoever uses it.
+void Disk::SettleLastWrite() {
+  const WriteIntent::Content& left = intent_->left_behind();
+  if (left.changes.empty()) return;
+  auto file = files_.Open(ReplicaPath(left.chunk, left.instance), Files::Mode::kReadWrite);
+  if (!file) return;  // dropped since
+  auto replica = ReplicaFile::Load(std::move(*file), left.chunk, left.instance, "");
+  auto settled = replica ? (*replica)->Settle(left.changes) : Result<uint32_t>(Fail(replica.error()));
+  if (!settled) {
+    LogWarning("the last write to {} can't be settled: {}", ReplicaPath(left.chunk, left.instance), settled.error().message);
+  } else if (*settled > 0) {
+    LogInfo("{}: {} blocks of chunk {:x} had been written without their checksums", path(), *settled, left.chunk.value);
+  }
 }
 
 std::string Disk::ReplicaDirectory(ChunkId chunk) const { return path() + "/chunks/" + ReplicaDirectoryName(chunk); }

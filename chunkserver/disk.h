@@ -12,6 +12,7 @@
 #include "chunkserver/replica.h"
 #include "chunkserver/server.h"
 #include "chunkserver/work_queue.h"
+#include "chunkserver/write_intent.h"
 #include "common/files.h"
 #include "common/metrics.h"
 #include "common/proto/control.pb.h"
@@ -19,7 +20,7 @@
 namespace shoal {
 
 // A data directory that is open and locked:
-//   DIR/identity, DIR/lock, DIR/chunks/XX/<chunk>.<instance>, DIR/tmp/ (copies that are not finished)
+//   DIR/identity, DIR/lock, DIR/intent, DIR/chunks/XX/<chunk>.<instance>, DIR/tmp/ (copies that are not finished)
 // Owner: the ReplicaStore. Any thread unless said. A failure of the disk is kept (failed()), logged and reported by
 // heartbeats; nothing new is placed on it from then on, what it still can read is read.
 class Disk {
@@ -30,7 +31,8 @@ class Disk {
   const std::string& path() const { return directory_.path; }
   Files& files() { return files_; }
 
-  // Makes the sub-directories that are missing, removes unfinished copies, looks at the space.
+  // Makes the sub-directories that are missing, removes unfinished copies, settles the write that a killed process left,
+  // looks at the space.
   Status Prepare();
 
   std::string ReplicaDirectory(ChunkId chunk) const;
@@ -50,6 +52,8 @@ class Disk {
   Status CheckSpace(uint64_t bytes, bool forwarded) const;
   void AddUsed(int64_t bytes) { used_.fetch_add(bytes); }
   void AddReplicas(int64_t count) { replicas_.fetch_add(count); }
+  // What the write under way replaces; on the thread of work().
+  WriteIntent& intent() { return *intent_; }
   // Asks the file system (blocks; on a disk thread).
   void RefreshSpace();
   pb::DiskReport Report() const;
@@ -67,11 +71,13 @@ class Disk {
 
  private:
   uint64_t FreeOfCapacity() const;
+  void SettleLastWrite();
 
   Files& files_;
   const DataDirectory directory_;
   const uint64_t reserved_bytes_;
   std::unique_ptr<File> lock_;
+  std::unique_ptr<WriteIntent> intent_;
 
   std::atomic<int64_t> used_{0};
   std::atomic<int64_t> replicas_{0};

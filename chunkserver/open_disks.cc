@@ -18,7 +18,7 @@ struct Candidate {
 };
 
 Status RequireEmpty(const std::string& path, const std::vector<std::string>& names) {
-  static const std::set<std::string> harmless = {"lock", "lost+found", "identity.new", "chunks", "tmp"};
+  static const std::set<std::string> harmless = {"lock", "intent", "lost+found", "identity.new", "chunks", "tmp"};
   for (const std::string& name : names) {
     if (harmless.contains(name)) continue;
     return Fail(ErrorCode::kNotEmpty, fmt::format("the data directory {} has no identity file but is not empty (it has {}): "

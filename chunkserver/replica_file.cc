@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
 
 #include "chunkserver/table_editor.h"
 #include "common/checksum.h"
@@ -17,10 +18,6 @@ Status ReadExactly(File& file, uint64_t offset, std::span<uint8_t> into, Replica
   TRY_ASSIGN(size_t n, wait == ReplicaFile::Wait::kYes ? file.Read(offset, into) : file.ReadCached(offset, into));
   if (n == into.size()) return {};
   return Fail(ErrorCode::kCorrupt, fmt::format("the file ends inside the {}", what));
-}
-
-bool AllZero(std::span<const uint8_t> bytes) {
-  return bytes.empty() || (bytes[0] == 0 && std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0);
 }
 
 }  // namespace
@@ -139,18 +136,39 @@ Status ReplicaFile::ReadBlock(uint32_t block, uint64_t checksum, Page& into) {
   return Fail(ErrorCode::kCorrupt, fmt::format("block {} does not match its checksum", block));
 }
 
-// Part of a block: the rest of it is verified, and goes under the new checksum with it.
-Status ReplicaFile::MergeBlock(uint32_t offset, std::span<const uint8_t> bytes, TableEditor& table) {
-  uint32_t block = offset / kBlockSize;
-  TRY_ASSIGN(uint64_t old, table.Get(block));
-  Page page;
-  TRY(ReadBlock(block, old, page));
-  std::memcpy(page.data() + offset % kBlockSize, bytes.data(), bytes.size());
-  TRY(file_->Write(kDataOffset + uint64_t{block} * kBlockSize, page));
-  return table.Set(block, BlockChecksum(page.data(), page.size()));
+// What one write is going to do: nothing of it is done before all of it is known to be possible.
+struct ReplicaFile::Plan {
+  explicit Plan(ReplicaFile& file) : table(file) {}
+  // Whole blocks, as they stand in the payload.
+  struct Run {
+    uint32_t offset;
+    std::span<const uint8_t> bytes;
+  };
+  TableEditor table;
+  std::vector<Run> runs;
+  std::map<uint32_t, std::unique_ptr<Page>> merged;  // blocks of which a part changes, as they will be
+  std::vector<BlockChange> replaced;                 // blocks that have a checksum and get another
+  std::vector<ChunkRange> holes;
+};
+
+// The block as it is, verified, to be changed in part.
+Result<Page*> ReplicaFile::PlanBlock(uint32_t block, Plan& plan) {
+  auto& page = plan.merged[block];
+  if (!page) {
+    page = std::make_unique_for_overwrite<Page>();
+    TRY_ASSIGN(uint64_t old, plan.table.Get(block));
+    TRY(ReadBlock(block, old, *page));
+  }
+  return page.get();
 }
 
-Status ReplicaFile::WriteData(const WriteOperation& write, TableEditor& table) {
+Status ReplicaFile::Replace(uint32_t block, uint64_t checksum, Plan& plan) {
+  TRY_ASSIGN(uint64_t old, plan.table.Get(block));
+  if (old != 0 && old != checksum) plan.replaced.push_back({block, checksum});
+  return plan.table.Set(block, checksum);
+}
+
+Status ReplicaFile::PlanData(const WriteOperation& write, Plan& plan) {
   const uint8_t* data = write.payload.data();
   auto checksum = write.checksums.begin();
   for (const ChunkRange& range : write.ranges) {
@@ -159,13 +177,14 @@ Status ReplicaFile::WriteData(const WriteOperation& write, TableEditor& table) {
     while (at < end) {
       uint32_t piece = std::min(end, (at / kBlockSize + 1) * kBlockSize) - at;
       if (piece < kBlockSize) {
-        TRY(MergeBlock(at, {data, piece}, table));
+        TRY_ASSIGN(Page * page, PlanBlock(at / kBlockSize, plan));
+        std::memcpy(page->data() + at % kBlockSize, data, piece);
         ++checksum;
       } else {
         piece = (end - at) / kBlockSize * kBlockSize;  // all whole blocks in one call
-        TRY(file_->Write(kDataOffset + at, {data, piece}));
+        plan.runs.push_back({at, {data, piece}});
         for (uint32_t b = at / kBlockSize; b < (at + piece) / kBlockSize; ++b) {
-          TRY(table.Set(b, *checksum++));
+          TRY(Replace(b, *checksum++, plan));
         }
       }
       at += piece;
@@ -175,58 +194,85 @@ Status ReplicaFile::WriteData(const WriteOperation& write, TableEditor& table) {
   return {};
 }
 
-Status ReplicaFile::ZeroPartOfBlock(uint32_t block, uint32_t from, uint32_t to, TableEditor& table) {
-  TRY_ASSIGN(uint64_t old, table.Get(block));
+Status ReplicaFile::PlanZerosInBlock(uint32_t block, uint32_t from, uint32_t to, Plan& plan) {
+  TRY_ASSIGN(uint64_t old, plan.table.Get(block));
   if (old == 0) return {};
-  Page page;
-  TRY(ReadBlock(block, old, page));
-  if (AllZero({page.data() + from, to - from})) return {};
-  std::memset(page.data() + from, 0, to - from);
-  TRY(file_->Write(kDataOffset + uint64_t{block} * kBlockSize, page));
-  return table.Set(block, BlockChecksum(page.data(), page.size()));
+  TRY_ASSIGN(Page * page, PlanBlock(block, plan));
+  std::memset(page->data() + from, 0, to - from);
+  return {};
 }
 
 // Whole blocks become holes: their entries first, so that they read as zeros whatever happens to the punching.
-Status ReplicaFile::WriteZeros(const WriteOperation& write, TableEditor& table) {
-  std::vector<ChunkRange> holes;
+Status ReplicaFile::PlanZeros(const WriteOperation& write, Plan& plan) {
   for (const ChunkRange& range : write.ranges) {
     uint32_t end = write.kind == WriteOperation::Kind::kTruncate ? kChunkSize : range.offset + range.length;
     uint32_t first = (range.offset + kBlockSize - 1) / kBlockSize;
     uint32_t last = end / kBlockSize;  // whole blocks: [first, last)
     if (first > last) {  // inside one block
-      TRY(ZeroPartOfBlock(last, range.offset % kBlockSize, end % kBlockSize, table));
+      TRY(PlanZerosInBlock(last, range.offset % kBlockSize, end % kBlockSize, plan));
       continue;
     }
     if (range.offset % kBlockSize != 0) {
-      TRY(ZeroPartOfBlock(first - 1, range.offset % kBlockSize, kBlockSize, table));
+      TRY(PlanZerosInBlock(first - 1, range.offset % kBlockSize, kBlockSize, plan));
     }
     if (end % kBlockSize != 0) {
-      TRY(ZeroPartOfBlock(last, 0, end % kBlockSize, table));
+      TRY(PlanZerosInBlock(last, 0, end % kBlockSize, plan));
     }
     for (uint32_t b = first; b < last; ++b) {
-      TRY(table.Set(b, 0));
+      TRY(plan.table.Set(b, 0));
     }
-    if (first < last) holes.push_back({first * kBlockSize, (last - first) * kBlockSize});
+    if (first < last) plan.holes.push_back({first * kBlockSize, (last - first) * kBlockSize});
   }
-  TRY(table.Flush());
-  for (const ChunkRange& hole : holes) {
+  return {};
+}
+
+Status ReplicaFile::Carry(Plan& plan, WriteIntent& intent) {
+  for (auto& [block, page] : plan.merged) {
+    TRY(Replace(block, BlockChecksum(page->data(), page->size()), plan));
+  }
+  if (!plan.replaced.empty()) {
+    TRY(intent.Note(header_.chunk, header_.instance, plan.replaced));
+  }
+  for (const Plan::Run& run : plan.runs) {
+    TRY(file_->Write(kDataOffset + run.offset, run.bytes));
+  }
+  for (auto& [block, page] : plan.merged) {
+    TRY(file_->Write(kDataOffset + uint64_t{block} * kBlockSize, *page));
+  }
+  TRY(plan.table.Flush());
+  for (const ChunkRange& hole : plan.holes) {
     Status punched = file_->PunchHole(kDataOffset + hole.offset, hole.length);
     if (!punched && punched.error().code != ErrorCode::kNotSupported) return punched;
   }
   return {};
 }
 
-Result<WriteEffect> ReplicaFile::Apply(const WriteOperation& write) {
+Result<WriteEffect> ReplicaFile::Apply(const WriteOperation& write, WriteIntent& intent) {
+  TRY(CheckHeader(Wait::kYes));
+  Plan plan(*this);
+  TRY(write.kind == WriteOperation::Kind::kData ? PlanData(write, plan) : PlanZeros(write, plan));
+  TRY(Carry(plan, intent));
+  touched_pages_.fetch_or(plan.table.effect().table_pages);
+  return plan.table.effect();
+}
+
+Result<uint32_t> ReplicaFile::Settle(const std::vector<BlockChange>& changes) {
   TRY(CheckHeader(Wait::kYes));
   TableEditor table(*this);
-  if (write.kind == WriteOperation::Kind::kData) {
-    TRY(WriteData(write, table));
-    TRY(table.Flush());
-  } else {
-    TRY(WriteZeros(write, table));
+  uint32_t settled = 0;
+  Page page;
+  for (const BlockChange& change : changes) {
+    if (change.block >= kBlocksPerChunk) continue;
+    TRY_ASSIGN(uint64_t old, table.Get(change.block));
+    if (old == 0 || old == change.checksum) continue;
+    TRY(ReadExactly(*file_, kDataOffset + uint64_t{change.block} * kBlockSize, page, Wait::kYes, "data"));
+    if (BlockChecksum(page.data(), page.size()) != change.checksum) continue;
+    TRY(table.Set(change.block, change.checksum));
+    ++settled;
   }
+  TRY(table.Flush());
   touched_pages_.fetch_or(table.effect().table_pages);
-  return table.effect();
+  return settled;
 }
 
 Status ReplicaFile::WriteState(ChunkVersion version, uint64_t through) {

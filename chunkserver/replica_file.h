@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "chunkserver/layout.h"
+#include "chunkserver/write_intent.h"
 #include "common/buffer.h"
 #include "common/files.h"
 #include "common/ids.h"
@@ -76,8 +77,12 @@ class ReplicaFile {
   // All entries of the table.
   Result<std::vector<uint64_t>> ReadTable();
 
-  // Applies the write: data first, then the table. After an error the range of the write is undefined.
-  Result<WriteEffect> Apply(const WriteOperation& write);
+  // Applies the write: data first, then the table. After an error the range of the write is undefined. Blocks that are
+  // replaced are noted in `intent` before.
+  Result<WriteEffect> Apply(const WriteOperation& write, WriteIntent& intent);
+  // After a process was killed in the middle of Apply: blocks that hold what was intended get its checksum.
+  // The number of blocks whose entry was corrected.
+  Result<uint32_t> Settle(const std::vector<BlockChange>& changes);
 
   // Raises the version in the header page and syncs the file.
   Status SetVersion(ChunkVersion version);
@@ -91,10 +96,13 @@ class ReplicaFile {
   Status CheckHeader(Wait wait);
   Status ReadTablePage(uint32_t page, TablePage& into, Wait wait);
   Status ReadBlock(uint32_t block, uint64_t checksum, Page& into);
-  Status WriteData(const WriteOperation& write, class TableEditor& table);
-  Status WriteZeros(const WriteOperation& write, class TableEditor& table);
-  Status ZeroPartOfBlock(uint32_t block, uint32_t from, uint32_t to, class TableEditor& table);
-  Status MergeBlock(uint32_t offset, std::span<const uint8_t> bytes, class TableEditor& table);
+  struct Plan;
+  Status PlanData(const WriteOperation& write, Plan& plan);
+  Status PlanZeros(const WriteOperation& write, Plan& plan);
+  Status PlanZerosInBlock(uint32_t block, uint32_t from, uint32_t to, Plan& plan);
+  Result<Page*> PlanBlock(uint32_t block, Plan& plan);
+  Status Replace(uint32_t block, uint64_t checksum, Plan& plan);
+  Status Carry(Plan& plan, WriteIntent& intent);
 
   std::unique_ptr<File> file_;
   ReplicaHeader header_;

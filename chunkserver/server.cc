@@ -1,6 +1,7 @@
 #include "chunkserver/server.h"
 
 #include <fmt/format.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <random>
@@ -57,6 +58,20 @@ ChunkServer::Impl::Impl(ChunkServerOptions options)
   if (options_.host.empty()) options_.host = HostName();
 }
 
+// As many descriptors as the system lets this process have, with some left for connections.
+size_t AllowOpenFiles(size_t wanted) {
+  rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return wanted;
+  constexpr size_t kOthers = 1024;
+  if (limit.rlim_cur < wanted + kOthers && limit.rlim_cur < limit.rlim_max) {
+    limit.rlim_cur = std::min<rlim_t>(limit.rlim_max, wanted + kOthers);
+    setrlimit(RLIMIT_NOFILE, &limit);
+    getrlimit(RLIMIT_NOFILE, &limit);
+  }
+  if (limit.rlim_cur >= wanted + kOthers) return wanted;
+  return std::max<size_t>(16, limit.rlim_cur / 2);
+}
+
 Status ChunkServer::Impl::OpenStore() {
   TRY_ASSIGN(OpenedDisks opened, OpenDisks(files_, options_.directories, options_.reserved_bytes));
   identity_ = opened.identity;
@@ -66,7 +81,7 @@ Status ChunkServer::Impl::OpenStore() {
   auto sink = [this](const pb::ReplicaReport& replica, const Error& why) {
     if (control_) control_->ReportBad(replica, why);
   };
-  node_.store = std::make_unique<ReplicaStore>(std::move(opened.disks), options_.open_files, node_.metrics, sink);
+  node_.store = std::make_unique<ReplicaStore>(std::move(opened.disks), AllowOpenFiles(options_.open_files), node_.metrics, sink);
   node_.store->SetCluster(identity_.cluster_uuid);
   return {};
 }

@@ -48,7 +48,7 @@ Status ApplyOne(ReplicaStore& store, const std::shared_ptr<Replica>& replica, co
     file = replica->file;
   }
   CHECK(file != nullptr);
-  TRY_ASSIGN(WriteEffect effect, file->Apply(write));
+  TRY_ASSIGN(WriteEffect effect, file->Apply(write, replica->disk.intent()));
   replica->disk.AddUsed(effect.allocated_bytes);
   store.metrics().writes.Add();
   store.metrics().write_bytes.Add(write.payload.size());

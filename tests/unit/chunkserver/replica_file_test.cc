@@ -42,6 +42,7 @@ class ReplicaFileTest : public testing::Test {
     auto formatted = ReplicaFile::Format(std::move(*created), header_);
     EXPECT_TRUE(formatted.has_value());
     file_ = std::move(*formatted);
+    intent_ = std::move(*WriteIntent::Open(files_, "/intent"));
   }
   Result<std::unique_ptr<ReplicaFile>> Load() {
     auto opened = files_.Open("/r", Files::Mode::kReadWrite);
@@ -56,13 +57,14 @@ class ReplicaFileTest : public testing::Test {
   void Apply(const WriteOperation& op) {
     ASSERT_TRUE(ValidateWrite(op).has_value());
     ASSERT_TRUE(VerifyPayload(op).has_value());
-    auto effect = file_->Apply(op);
+    auto effect = file_->Apply(op, *intent_);
     ASSERT_TRUE(effect.has_value()) << effect.error().message;
   }
 
   FakeFiles files_;
   ReplicaHeader header_{ChunkId{0x1234}, InstanceId{0x99}, ChunkVersion{1}, "cluster-1"};
   std::unique_ptr<ReplicaFile> file_;
+  std::unique_ptr<WriteIntent> intent_;
 };
 
 TEST_F(ReplicaFileTest, WhereTheBytesAre) {
@@ -113,7 +115,7 @@ TEST_F(ReplicaFileTest, FlippedBitsAreNoticed) {
     auto read = file_->Read(0, kBlockSize, ReplicaFile::Wait::kYes, true);
     ASSERT_FALSE(read.has_value()) << c.where;
     EXPECT_EQ(read.error().code, ErrorCode::kCorrupt) << c.where;
-    EXPECT_EQ(file_->Apply(Data(10, "part of it")).error().code, ErrorCode::kCorrupt) << c.where;
+    EXPECT_EQ(file_->Apply(Data(10, "part of it"), *intent_).error().code, ErrorCode::kCorrupt) << c.where;
     files_.FlipBit("/r", c.offset, 5);
     EXPECT_TRUE(file_->Read(0, kBlockSize, ReplicaFile::Wait::kYes, true).has_value());
   }
@@ -176,12 +178,47 @@ TEST_F(ReplicaFileTest, ALostTablePageIsNoHole) {
 TEST_F(ReplicaFileTest, AFullDiskLeavesWhatWasThere) {
   Apply(Data(0, Pattern(kBlockSize, 8)));
   files_.capacity = 0;
-  auto failed = file_->Apply(Data(kBlockSize, Pattern(4 * kBlockSize, 9)));
+  auto failed = file_->Apply(Data(kBlockSize, Pattern(4 * kBlockSize, 9)), *intent_);
   ASSERT_FALSE(failed.has_value());
   EXPECT_EQ(failed.error().code, ErrorCode::kNoSpace);
   EXPECT_EQ(Read(0, kBlockSize), Pattern(kBlockSize, 8));
   EXPECT_EQ(Read(kBlockSize, 4 * kBlockSize), std::string(4 * kBlockSize, '\0'));
   Apply(Data(0, Pattern(kBlockSize, 10)));  // an overwrite needs no space
+}
+
+// Killed after any of the calls that a write makes: every block is its old self or its new one, and readable.
+TEST_F(ReplicaFileTest, KilledInTheMiddleOfAWrite) {
+  std::string old = Pattern(6 * kBlockSize, 30);
+  std::string now = Pattern(4 * kBlockSize, 31);
+  for (int calls = 0; calls < 6; ++calls) {
+    for (bool cut : {false, true}) {
+      Apply(Data(0, old));
+      int left = calls;
+      files_.fails = [&left](const std::string& call, const std::string&) {
+        return (call == "write" || call == "punch") && left-- <= 0 ? EIO : 0;
+      };
+      (void)file_->Apply(cut ? Cut(kBlockSize + 50) : Data(kBlockSize + 100, now), *intent_);
+      files_.fails = nullptr;
+      auto intent = WriteIntent::Open(files_, "/intent");
+      ASSERT_TRUE(intent.has_value());
+      file_ = std::move(*Load());
+      if ((*intent)->left_behind().chunk) {
+        ASSERT_TRUE(file_->Settle((*intent)->left_behind().changes).has_value());
+      }
+      intent_ = std::move(*intent);
+      std::string expected = old;
+      if (cut) {
+        expected.replace(kBlockSize + 50, 5 * kBlockSize - 50, 5 * kBlockSize - 50, '\0');
+      } else {
+        expected.replace(kBlockSize + 100, now.size(), now);
+      }
+      for (uint32_t b = 0; b < 6; ++b) {
+        std::string block = Read(b * kBlockSize, kBlockSize);
+        bool right = block == old.substr(b * kBlockSize, kBlockSize) || block == expected.substr(b * kBlockSize, kBlockSize);
+        EXPECT_TRUE(right) << "block " << b << " after " << calls << " calls, cut " << cut;
+      }
+    }
+  }
 }
 
 TEST_F(ReplicaFileTest, RandomBytesNeverCrash) {
@@ -195,8 +232,8 @@ TEST_F(ReplicaFileTest, RandomBytesNeverCrash) {
     if (auto loaded = Load()) {
       (void)(*loaded)->Read(0, 16 * kBlockSize, ReplicaFile::Wait::kYes, true);
       (void)(*loaded)->ReadTable();
-      (void)(*loaded)->Apply(Data(5, "abc"));
-      (void)(*loaded)->Apply(Cut(100));
+      (void)(*loaded)->Apply(Data(5, "abc"), *intent_);
+      (void)(*loaded)->Apply(Cut(100), *intent_);
     }
     if (round % 50 == 49) {
       ASSERT_TRUE((*raw)->Truncate(random() % 20000).has_value());
