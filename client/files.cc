@@ -166,7 +166,15 @@ Task<Status> Engine::Release(HandlePtr handle) {
   if (std::exchange(state->made_here, false)) impl_->expect_data = std::max(impl_->expect_data - 1, -2);
   Status status = impl_->ErrorOf(*handle);
   handle.reset();
-  --state->opens;
+  if (--state->opens == 0) {
+    // A file that is not open here holds no write grant: the metaserver counts on it.
+    for (auto& [index, location] : state->locations) {
+      if (location->lease == 0) continue;
+      auto plain = std::make_shared<Location>(*location);
+      plain->lease = 0;
+      location = std::move(plain);
+    }
+  }
   impl_->core.session.Released(state->inode);
   impl_->core.DropIfUnused(state);
   co_return status;

@@ -12,6 +12,7 @@ namespace {
 
 constexpr Duration kSizeAge = 1s;         // a size that old is asked for again before it is called the end of the file
 constexpr Duration kReportInterval = 5s;  // of one chunk, for reads
+constexpr Duration kBadReplica = 60s;
 constexpr Duration kConnectTry = 1s;
 constexpr int kCorruptRounds = 3;
 
@@ -177,6 +178,10 @@ std::vector<size_t> Reader::Order(const Location& location, uint32_t begin) cons
     for (size_t i = 0; i < n; ++i) {
       const ReplicaPlace& place = location.replicas[(start + i) % n];
       bool second = place.address.empty() || core_.servers.Avoided(place.address);
+      if (!bad_until_.empty() && !second) {
+        auto bad = bad_until_.find({location.chunk, place.instance});
+        second = bad != bad_until_.end() && bad->second > Core::Now();
+      }
       if (second == (pass == 1)) order.push_back((start + i) % n);
     }
   }
@@ -257,6 +262,11 @@ Task<void> Reader::TryOne(std::shared_ptr<Race> race, size_t which) {
     LogInfo("chunk {} could not be read from {}: {}", race->location->chunk.value, place.address, ToString(bytes.error()));
     if (code == ErrorCode::kUnavailable || code == ErrorCode::kTimeout) {
       core_.servers.Avoid(place.address, core_.options.avoid_server);
+    }
+    if (BadReplica(code) || code == ErrorCode::kChecksumMismatch) {
+      auto now = Core::Now();
+      if (bad_until_.size() > 1000) std::erase_if(bad_until_, [now](const auto& e) { return e.second < now; });
+      bad_until_[{race->location->chunk, place.instance}] = now + kBadReplica;
     }
     if (BadReplica(code)) {
       core_.tasks.Spawn(ReportBad(race->state, race->index, race->location, place.server, code));

@@ -1,6 +1,7 @@
 // Reader: bytes of files from the replicas of their chunks.
 #pragma once
 
+#include <map>
 #include <unordered_map>
 
 #include "client/core.h"
@@ -40,6 +41,8 @@ class Reader {
   Core& core_;
   Locator& locator_;
   Writer& writer_;
+  // Replicas that gave wrong bytes or none, until when they are nobody's first choice.
+  std::map<std::pair<ChunkId, InstanceId>, SteadyTime> bad_until_;
   std::unordered_map<ChunkId, SteadyTime> reported_;  // when a chunk was last reported for a read
 };
 

@@ -21,7 +21,7 @@ constexpr size_t kReadPiece = 8 << 20;   // of one read
 std::unexpected<FsError> NotOpen() { return std::unexpected(FsError{EBADF, "BAD_HANDLE", "the file is not open", false}); }
 Error Closed() { return {ErrorCode::kBadHandle, "the file is closed"}; }
 
-Task<FsResult<size_t>> DoRead(StatePtr state, char* to, size_t length, uint64_t offset) {
+Task<FsResult<size_t>> DoRead(FileState* state, char* to, size_t length, uint64_t offset) {
   size_t done = 0;
   while (done < length) {
     if (!state->handle) co_return std::unexpected(ToFsError(Closed()));
@@ -39,7 +39,7 @@ Task<FsResult<size_t>> DoRead(StatePtr state, char* to, size_t length, uint64_t 
   co_return done;
 }
 
-Task<FsResult<size_t>> DoWrite(StatePtr state, const char* from, size_t length, uint64_t offset) {
+Task<FsResult<size_t>> DoWrite(FileState* state, const char* from, size_t length, uint64_t offset) {
   size_t done = 0;
   while (done < length) {
     if (!state->handle) co_return std::unexpected(ToFsError(Closed()));
@@ -54,7 +54,7 @@ Task<FsResult<size_t>> DoWrite(StatePtr state, const char* from, size_t length, 
 }
 
 // In one piece, so that appends of several threads do not mix.
-Task<FsResult<uint64_t>> DoAppend(StatePtr state, const char* from, size_t length) {
+Task<FsResult<uint64_t>> DoAppend(FileState* state, const char* from, size_t length) {
   if (!state->handle) co_return std::unexpected(ToFsError(Closed()));
   Buffer copy = Buffer::CopyOf({from, length});
   Result<uint64_t> begin = co_await state->shared->engine->Append(*state->handle, std::move(copy));
@@ -64,7 +64,7 @@ Task<FsResult<uint64_t>> DoAppend(StatePtr state, const char* from, size_t lengt
 
 enum class Out { kFlush, kSync, kDataSync };
 
-Task<FsStatus> WriteOut(StatePtr state, Out how) {
+Task<FsStatus> WriteOut(FileState* state, Out how) {
   if (!state->handle) co_return std::unexpected(ToFsError(Closed()));
   Status status;
   if (how == Out::kFlush) {
@@ -75,7 +75,7 @@ Task<FsStatus> WriteOut(StatePtr state, Out how) {
   co_return ToFsStatus(status);
 }
 
-Task<FsResult<FileInfo>> DoStat(StatePtr state) {
+Task<FsResult<FileInfo>> DoStat(FileState* state) {
   if (!state->handle) co_return std::unexpected(ToFsError(Closed()));
   Shared& shared = *state->shared;
   Result<client::Attr> attr = co_await shared.engine->GetAttr(shared.cred, state->handle->inode());
@@ -83,7 +83,7 @@ Task<FsResult<FileInfo>> DoStat(StatePtr state) {
   co_return ToFileInfo(*attr);
 }
 
-Task<FsStatus> DoTruncate(StatePtr state, uint64_t size) {
+Task<FsStatus> DoTruncate(FileState* state, uint64_t size) {
   if (!state->handle) co_return std::unexpected(ToFsError(Closed()));
   Shared& shared = *state->shared;
   client::AttrChange change;
@@ -93,31 +93,32 @@ Task<FsStatus> DoTruncate(StatePtr state, uint64_t size) {
   co_return FsStatus{};
 }
 
-Task<FsStatus> DoClose(StatePtr state) {
+Task<FsStatus> DoClose(FileState* state) {
   if (!state->handle) co_return FsStatus{};
   Status status = co_await state->shared->engine->Release(std::move(state->handle));
   co_return ToFsStatus(status);
 }
 
-// Runs a task whose result goes to a callback.
+// Runs a task whose result goes to a callback; keeps the file's state until then.
 template <typename T>
-task_internal::Detached Deliver(Task<T> task, std::move_only_function<void(T)> done) {
+task_internal::Detached Deliver(StatePtr state, Task<T> task, std::move_only_function<void(T)> done) {
   T result = co_await task;
   done(std::move(result));
+  state.reset();
 }
 
 template <typename T>
-void Start(Shared& shared, Task<T> task, std::move_only_function<void(T)> done) {
-  auto driver = Deliver(std::move(task), std::move(done)).handle;
-  shared.loop.Post([driver] { driver.resume(); });
+void Start(const StatePtr& state, Task<T> task, std::move_only_function<void(T)> done) {
+  auto driver = Deliver(state, std::move(task), std::move(done)).handle;
+  state->shared->loop.Post([driver] { driver.resume(); });
 }
 
 template <typename T>
-std::future<T> StartWithFuture(Shared& shared, Task<T> task) {
+std::future<T> StartWithFuture(const StatePtr& state, Task<T> task) {
   auto promise = std::make_shared<std::promise<T>>();
   std::future<T> future = promise->get_future();
   std::move_only_function<void(T)> done = [promise](T result) { promise->set_value(std::move(result)); };
-  Start(shared, std::move(task), std::move(done));
+  Start(state, std::move(task), std::move(done));
   return future;
 }
 
@@ -146,49 +147,49 @@ uint64_t File::inode() const { return state_ ? state_->handle->inode().value : 0
 
 FsResult<size_t> File::Pread(void* to, size_t length, uint64_t offset) const {
   if (!state_) return NotOpen();
-  return state_->shared->Run(DoRead(state_, static_cast<char*>(to), length, offset));
+  return state_->shared->Run(DoRead(state_.get(), static_cast<char*>(to), length, offset));
 }
 
 FsResult<size_t> File::Pwrite(const void* from, size_t length, uint64_t offset) {
   if (!state_) return NotOpen();
-  return state_->shared->Run(DoWrite(state_, static_cast<const char*>(from), length, offset));
+  return state_->shared->Run(DoWrite(state_.get(), static_cast<const char*>(from), length, offset));
 }
 
 FsResult<uint64_t> File::Append(const void* from, size_t length) {
   if (!state_) return NotOpen();
-  return state_->shared->Run(DoAppend(state_, static_cast<const char*>(from), length));
+  return state_->shared->Run(DoAppend(state_.get(), static_cast<const char*>(from), length));
 }
 
 std::future<FsResult<size_t>> File::PreadAsync(void* to, size_t length, uint64_t offset) const {
   if (!state_) return Ready<FsResult<size_t>>(NotOpen());
-  return StartWithFuture(*state_->shared, DoRead(state_, static_cast<char*>(to), length, offset));
+  return StartWithFuture(state_, DoRead(state_.get(), static_cast<char*>(to), length, offset));
 }
 
 std::future<FsResult<size_t>> File::PwriteAsync(const void* from, size_t length, uint64_t offset) {
   if (!state_) return Ready<FsResult<size_t>>(NotOpen());
-  return StartWithFuture(*state_->shared, DoWrite(state_, static_cast<const char*>(from), length, offset));
+  return StartWithFuture(state_, DoWrite(state_.get(), static_cast<const char*>(from), length, offset));
 }
 
 std::future<FsStatus> File::FsyncAsync() {
   if (!state_) return Ready<FsStatus>(NotOpen());
-  return StartWithFuture(*state_->shared, WriteOut(state_, Out::kSync));
+  return StartWithFuture(state_, WriteOut(state_.get(), Out::kSync));
 }
 
 void File::PreadAsync(void* to, size_t length, uint64_t offset, Done done) const {
   if (!state_) return done(NotOpen());
   std::move_only_function<void(FsResult<size_t>)> deliver = std::move(done);
-  Start(*state_->shared, DoRead(state_, static_cast<char*>(to), length, offset), std::move(deliver));
+  Start(state_, DoRead(state_.get(), static_cast<char*>(to), length, offset), std::move(deliver));
 }
 
 void File::PwriteAsync(const void* from, size_t length, uint64_t offset, Done done) {
   if (!state_) return done(NotOpen());
   std::move_only_function<void(FsResult<size_t>)> deliver = std::move(done);
-  Start(*state_->shared, DoWrite(state_, static_cast<const char*>(from), length, offset), std::move(deliver));
+  Start(state_, DoWrite(state_.get(), static_cast<const char*>(from), length, offset), std::move(deliver));
 }
 
 FsStatus File::Truncate(uint64_t size) {
   if (!state_) return NotOpen();
-  return state_->shared->Run(DoTruncate(state_, size));
+  return state_->shared->Run(DoTruncate(state_.get(), size));
 }
 
 FsResult<uint64_t> File::Size() const {
@@ -199,29 +200,29 @@ FsResult<uint64_t> File::Size() const {
 
 FsResult<FileInfo> File::Stat() const {
   if (!state_) return NotOpen();
-  return state_->shared->Run(DoStat(state_));
+  return state_->shared->Run(DoStat(state_.get()));
 }
 
 FsStatus File::Flush() {
   if (!state_) return NotOpen();
-  return state_->shared->Run(WriteOut(state_, Out::kFlush));
+  return state_->shared->Run(WriteOut(state_.get(), Out::kFlush));
 }
 
 FsStatus File::Fsync() {
   if (!state_) return NotOpen();
-  return state_->shared->Run(WriteOut(state_, Out::kSync));
+  return state_->shared->Run(WriteOut(state_.get(), Out::kSync));
 }
 
 FsStatus File::DataSync() {
   if (!state_) return NotOpen();
-  return state_->shared->Run(WriteOut(state_, Out::kDataSync));
+  return state_->shared->Run(WriteOut(state_.get(), Out::kDataSync));
 }
 
 FsStatus File::Close() {
   if (!state_) return {};
   StatePtr state = std::move(state_);
   std::shared_ptr<Shared> shared = state->shared;
-  return shared->Run(DoClose(std::move(state)));
+  return shared->Run(DoClose(state.get()));
 }
 
 }  // namespace shoal

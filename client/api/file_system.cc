@@ -194,7 +194,7 @@ FileSystem::~FileSystem() = default;
 FsResult<std::unique_ptr<FileSystem>> FileSystem::Connect(const ConnectOptions& from) {
   Result<client::ClientOptions> options = api_internal::MakeOptions(from);
   if (!options) return Failed(options);
-  auto shared = std::make_shared<Shared>(api_internal::MakeCred(from));
+  auto shared = Shared::Make(api_internal::MakeCred(from));
   shared->loop.Start();
   shared->loop.Sync([&] {
     shared->engine = std::make_unique<client::Engine>(shared->loop, std::move(*options), shared->metrics);

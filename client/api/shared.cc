@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <thread>
 
 #include "common/daemon/ini.h"
 
@@ -119,6 +120,17 @@ client::Cred MakeCred(const ConnectOptions& options) {
     cred.groups.assign(groups.begin(), groups.begin() + std::max(0, count));
   }
   return cred;
+}
+
+std::shared_ptr<Shared> Shared::Make(client::Cred cred) {
+  return {new Shared(std::move(cred)), [](Shared* shared) {
+            // A loop's thread can't wait for its own end.
+            if (shared->loop.InThisThread()) {
+              std::thread([shared] { delete shared; }).detach();
+            } else {
+              delete shared;
+            }
+          }};
 }
 
 Shared::~Shared() {

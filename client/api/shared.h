@@ -21,8 +21,10 @@ inline FsStatus ToFsStatus(const Status& status) {
 Result<client::ClientOptions> MakeOptions(const ConnectOptions& options);
 client::Cred MakeCred(const ConnectOptions& options);
 
-// Owner: the FileSystem and its Files together. Made and destroyed on a caller's thread; tasks run on `loop`.
+// Owner: the FileSystem and its Files together. Made and destroyed on a caller's thread (or, when an asynchronous call
+// was the last to use it, on a thread of its own); tasks run on `loop`.
 struct Shared {
+  static std::shared_ptr<Shared> Make(client::Cred cred);
   explicit Shared(client::Cred c) : loop("shoal"), cred(std::move(c)) {}
   ~Shared();
 
