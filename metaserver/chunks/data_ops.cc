@@ -67,8 +67,9 @@ Status DataOps::AddExtent(View& view, InodeId id, uint64_t index,
   if (!extent) return {};
   ChunkId chunk(extent->chunk());
   TRY_ASSIGN(const pb::ChunkRecord* record, view.GetChunk(chunk));
-  if (!record) return Fail(ErrorCode::kCorrupt, fmt::format("inode {} names chunk {}, which has no record", id.value,
-                                                            chunk.value));
+  if (!record)
+    return Fail(ErrorCode::kCorrupt,
+                fmt::format("inode {} names chunk {}, which has no record", id.value, chunk.value));
   if (state_.recovery->Raising(chunk)) {
     return view.Require([this, chunk]() -> Task<Status> { return state_.recovery->WaitFor(chunk); });
   }
@@ -135,8 +136,9 @@ Status DataOps::GrantIndex(View& view, InodeId id, uint64_t index, SessionId ses
   if (!extent) return Allocate(view, id, index, session, out);
   ChunkId chunk(extent->chunk());
   TRY_ASSIGN(const pb::ChunkRecord* record, view.GetChunk(chunk));
-  if (!record) return Fail(ErrorCode::kCorrupt, fmt::format("inode {} names chunk {}, which has no record", id.value,
-                                                            chunk.value));
+  if (!record)
+    return Fail(ErrorCode::kCorrupt,
+                fmt::format("inode {} names chunk {}, which has no record", id.value, chunk.value));
   bool broken = record->pending_version() != 0 || state_.recovery->Running(chunk);
   for (const pb::ReplicaRecord& r : record->replicas()) broken |= state_.IsDead(r.server());
   if (broken) {
@@ -345,7 +347,8 @@ Status DataOps::CheckUnsynced(View& view, const pb::FsyncRequest& request, pb::F
   return {};
 }
 
-// All replicas of the chunk were synced by the caller: those who wrote it and can't be writing now need not be remembered.
+// All replicas of the chunk were synced by the caller: those who wrote it and can't be writing now need not be
+// remembered.
 Status DataOps::ClearWriters(View& view, const pb::FsyncRequest& request, uint64_t index, ChunkId chunk,
                              const pb::ChunkRecord& record) {
   InodeId id(request.inode());

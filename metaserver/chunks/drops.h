@@ -8,9 +8,9 @@
 
 namespace shoal::meta {
 
-// Sends DROP_REPLICA for every DropRecord of a live server, when the record is durable and older than the drop delay; removes
-// the record when the server has confirmed. Records stay until then, so a restart goes on, and a server that is away gets its
-// orders when it is back. Namespace thread; owner: ChunkService.
+// Sends DROP_REPLICA for every DropRecord of a live server, when the record is durable and older than the drop delay;
+// removes the record when the server has confirmed. Records stay until then, so a restart goes on, and a server that is
+// away gets its orders when it is back. Namespace thread; owner: ChunkService.
 class DropSender {
  public:
   explicit DropSender(ChunkState& state) : state_(state) {}

@@ -7,8 +7,8 @@
 
 namespace shoal::meta {
 
-// Methods for file locks over a LockTable. After a restart new locks are given only when every session from before has told
-// which it holds, or has ended. Namespace thread; owner: ChunkService.
+// Methods for file locks over a LockTable. After a restart new locks are given only when every session from before has
+// told which it holds, or has ended. Namespace thread; owner: ChunkService.
 class LockOps {
  public:
   explicit LockOps(ChunkState& state) : state_(state) {}

@@ -13,16 +13,16 @@ namespace shoal::meta {
 // What is asked of a recovery. A plain value.
 struct RecoveryRequest {
   ChunkId chunk;
-  uint32_t version = 0;     // what the asker saw: when the record has a higher one by now, all is done
-  InstanceId bad;           // a replica to be left out (its own server said that it is bad), or none
+  uint32_t version = 0;       // what the asker saw: when the record has a higher one by now, all is done
+  InstanceId bad;             // a replica to be left out (its own server said that it is bad), or none
   uint32_t extra_server = 0;  // a fresh copy to be taken in
   InstanceId extra;
-  bool for_write = true;    // needs min-copies servers
+  bool for_write = true;  // needs min-copies servers
 };
 
 // Raises versions: a durable intent in the chunk record, freeze of all members, the one with the highest applied write
-// becomes the source, all are levelled and raised, the record is committed and durable when Recover returns. Members are
-// left out only when their server is dead, they themselves are missing or bad, or `bad` names them; never the last
+// becomes the source, all are levelled and raised, the record is committed and durable when Recover returns. Members
+// are left out only when their server is dead, they themselves are missing or bad, or `bad` names them; never the last
 // good one. A member whose server is only suspect is waited for. One recovery per chunk at a time; who comes
 // second waits for the first. Namespace thread; owner: ChunkService.
 // Errors: kNotFound (no such chunk), kNotEnoughServers, kUnavailable (no live replica), kNotReady (a member could not

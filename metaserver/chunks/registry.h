@@ -40,12 +40,12 @@ struct ServerEntry {
   std::shared_ptr<Connection> connection;  // null when there is none
   bool registered_here = false;            // since this metaserver started
   BootTime last_heartbeat{0};
-  BootTime lease_end{0};                   // it may serve until then
-  bool ended = false;                      // its process is known to be gone
-  BootTime dead_since{0};                  // 0: not dead
-  bool gone_handled = false;               // its chunks are being copied elsewhere
+  BootTime lease_end{0};      // it may serve until then
+  bool ended = false;         // its process is known to be gone
+  BootTime dead_since{0};     // 0: not dead
+  bool gone_handled = false;  // its chunks are being copied elsewhere
   bool want_inventory = true;
-  uint64_t promised = 0;                   // bytes placed there since its last report (an estimate)
+  uint64_t promised = 0;  // bytes placed there since its last report (an estimate)
 
   uint64_t capacity() const;
   uint64_t used() const;
@@ -54,8 +54,8 @@ struct ServerEntry {
   uint64_t replicas() const;
 };
 
-// The set of all chunkservers, rebuilt after a restart from the store (as suspects) and their registrations. Lives on the namespace
-// thread; time is handed in. Owner: ChunkMaster. Nothing here is durable.
+// The set of all chunkservers, rebuilt after a restart from the store (as suspects) and their registrations. Lives on
+// the namespace thread; time is handed in. Owner: ChunkMaster. Nothing here is durable.
 class ServerRegistry {
  public:
   explicit ServerRegistry(Duration lease = kServerLease, Duration margin = kServerLeaseMargin)

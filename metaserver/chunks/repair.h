@@ -9,11 +9,11 @@
 
 namespace shoal::meta {
 
-// A background worker over the recorded work (WorkRecord) and the chunks of servers that were away longer than the grace: a new
-// replica is copied from a live one (REPLICATE), and becomes part of the record by a compare-and-set on the version when
-// nobody may be writing, else by a recovery that levels it. Bounded: a few chunks at a time, each copied at a
-// bounded rate; fewest copies first. Replicas of servers that are away within the grace count as copies. Namespace thread;
-// owner: ChunkService.
+// A background worker over the recorded work (WorkRecord) and the chunks of servers that were away longer than the
+// grace: a new replica is copied from a live one (REPLICATE), and becomes part of the record by a compare-and-set on
+// the version when nobody may be writing, else by a recovery that levels it. Bounded: a few chunks at a time, each
+// copied at a bounded rate; fewest copies first. Replicas of servers that are away within the grace count as copies.
+// Namespace thread; owner: ChunkService.
 class Repairer {
  public:
   explicit Repairer(ChunkState& state) : state_(state) {}
@@ -40,8 +40,8 @@ class Repairer {
     ChunkId chunk;
     pb::ChunkRecord record;
     bool gone = false;
-    size_t good = 0;      // replicas on live servers
-    size_t counted = 0;   // those and the ones within the grace
+    size_t good = 0;     // replicas on live servers
+    size_t counted = 0;  // those and the ones within the grace
     uint32_t source_server = 0;
     InstanceId source;
     uint32_t target = 0;
@@ -61,7 +61,8 @@ class Repairer {
 
   ChunkState& state_;
   std::set<ChunkId> waiting_;
-  std::set<ChunkId> parked_;  // no server to put a copy on, or failed: tried again when servers change, or after a while
+  std::set<ChunkId>
+      parked_;  // no server to put a copy on, or failed: tried again when servers change, or after a while
   std::map<ChunkId, bool> running_;  // the value: it may have been written since its copy began
   SteadyTime next_retry_{};
 };

@@ -37,10 +37,10 @@ class ServerOps {
   std::set<std::string> registering_;
 };
 
-// Compares what a server has with what the records say, in a few messages: digests of 256 buckets, then the list of each bucket that
-// differs. Nothing is deleted because it is unknown: it is counted and logged. A replica that a record replaced is dropped (by a
-// durable order); one that is missing or old though its chunk is written is lost, and the chunk is recovered
-// without it. Namespace thread; owner: ChunkService.
+// Compares what a server has with what the records say, in a few messages: digests of 256 buckets, then the list of
+// each bucket that differs. Nothing is deleted because it is unknown: it is counted and logged. A replica that a record
+// replaced is dropped (by a durable order); one that is missing or old though its chunk is written is lost, and the
+// chunk is recovered without it. Namespace thread; owner: ChunkService.
 class Inventory {
  public:
   explicit Inventory(ChunkState& state) : state_(state) {}

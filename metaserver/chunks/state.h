@@ -22,8 +22,8 @@ class Repairer;
 class DropSender;
 
 // Which chunks of an inode may have bytes that are not on every disk, by index, as far as this metaserver knows. An
-// inode that has an entry is known completely; others have to be looked up in their chunk records first. A cache: nothing
-// in it is the truth. Namespace thread; owner: ChunkState.
+// inode that has an entry is known completely; others have to be looked up in their chunk records first. A cache:
+// nothing in it is the truth. Namespace thread; owner: ChunkState.
 class UnsyncedIndex {
  public:
   // The chunks known, or null: look them up between BeginLoad and EndLoad.
@@ -54,7 +54,7 @@ struct ChunkState {
   std::mt19937_64 rng;
   WaitList changed;  // a server's state may have changed; woken ten times a second at least
   UnsyncedIndex unsynced;
-  TaskGroup tasks;   // background work
+  TaskGroup tasks;  // background work
   bool stop = false;
   std::shared_ptr<bool> alive = std::make_shared<bool>(true);  // false once this is gone: for callbacks of others
   std::function<BootTime()> now = BootNow;
@@ -64,7 +64,7 @@ struct ChunkState {
   Repairer* repairer = nullptr;
   DropSender* drops = nullptr;
 
-  Counter& bad_replicas;      // reported
+  Counter& bad_replicas;  // reported
   Counter& recoveries;
   Counter& replicated_chunks;
   Counter& replicated_bytes;
@@ -110,7 +110,8 @@ bool IsQuiet(const ChunkState& state, const pb::ChunkRecord& record);
 // Runs an operation of the metaserver itself. `op` lives until the end of the task.
 Task<Result<TxnId>> RunOp(ChunkState& state, std::function<Status(View&)> op, CommitLevel level);
 
-// Calls a method at a server and parses the answer; kUnavailable when it is not connected. `request` lives until the end.
+// Calls a method at a server and parses the answer; kUnavailable when it is not connected. `request` lives until the
+// end.
 template <typename Response>
 Task<Result<Response>> CallServer(ChunkState& state, uint32_t server, pb::Method method,
                                   const google::protobuf::MessageLite& request, Duration timeout) {

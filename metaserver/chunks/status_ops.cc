@@ -23,7 +23,8 @@ constexpr size_t kMaxCounted = 100000;  // chunks of dead servers looked at for 
 constexpr uint64_t kBytesPerInode = 4096;
 
 uint64_t MillisecondsSince(BootTime then, BootTime now) {
-  return then >= now ? 0 : static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(now - then).count());
+  return then >= now ? 0
+                     : static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(now - then).count());
 }
 
 }  // namespace
@@ -145,8 +146,8 @@ Task<Result<TxnId>> StatusOps::ClusterStatus(CallInfo, const pb::ClusterStatusRe
   response.set_txn(context.commit->submitted().value);
   response.set_durable_txn(context.commit->durable().value);
   auto now = std::chrono::steady_clock::now();
-  response.set_uptime_ms(static_cast<uint64_t>(
-      std::chrono::duration_cast<std::chrono::milliseconds>(now - context.started).count()));
+  response.set_uptime_ms(
+      static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(now - context.started).count()));
   response.set_inodes(static_cast<uint64_t>(context.totals.inodes));
   response.set_file_bytes(static_cast<uint64_t>(context.totals.file_bytes));
   response.set_chunks(static_cast<uint64_t>(context.totals.chunks));
@@ -165,14 +166,13 @@ Task<Result<TxnId>> StatusOps::ClusterStatus(CallInfo, const pb::ClusterStatusRe
     auto connection = session->connection.lock();
     s->set_address(connection ? connection->peer_host() : session->host);
     s->set_open_files(session->opens.size());
-    s->set_last_seen_ms(static_cast<uint64_t>(
-        std::chrono::duration_cast<std::chrono::milliseconds>(now - session->last_seen).count()));
+    s->set_last_seen_ms(
+        static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(now - session->last_seen).count()));
   }
   co_return TxnId();
 }
 
-Task<Result<TxnId>> StatusOps::ListServers(CallInfo, const pb::ListServersRequest&,
-                                           pb::ListServersResponse& response) {
+Task<Result<TxnId>> StatusOps::ListServers(CallInfo, const pb::ListServersRequest&, pb::ListServersResponse& response) {
   for (const auto& [id, entry] : state_.registry.all()) FillServer(entry, response.add_servers());
   co_return TxnId();
 }

@@ -31,15 +31,15 @@ struct LockSpan {
   uint32_t pid = 0;
 };
 
-// All locks of all files, with the waits for them. fcntl locks of one owner split and merge as POSIX says, and a wait that would close
-// a circle of waiting owners is refused (kDeadlock); flock locks cover the whole file, and changing one gives the old up
-// first, as Linux does. The two kinds do not see each other. Lives on the namespace thread. Owner: ChunkMaster.
-// Callbacks of waits are called from within the function that made the lock free; they must not call back into
-// the table.
+// All locks of all files, with the waits for them. fcntl locks of one owner split and merge as POSIX says, and a wait
+// that would close a circle of waiting owners is refused (kDeadlock); flock locks cover the whole file, and changing
+// one gives the old up first, as Linux does. The two kinds do not see each other. Lives on the namespace thread. Owner:
+// ChunkMaster. Callbacks of waits are called from within the function that made the lock free; they must not call back
+// into the table.
 class LockTable {
  public:
-  // Called once: success, kInterrupted (cancelled by its client) or kCancelled (given up). Returns false if nobody is there to
-  // take the lock any more (the connection is gone): it is then not given.
+  // Called once: success, kInterrupted (cancelled by its client) or kCancelled (given up). Returns false if nobody is
+  // there to take the lock any more (the connection is gone): it is then not given.
   using Granted = std::function<bool(Status)>;
 
   // A lock that keeps `owner` from getting `span`, if there is one (F_GETLK).

@@ -1,8 +1,7 @@
 #include "tests/unit/metaserver_chunks/fake_cluster.h"
 
-#include <stdlib.h>
-
 #include <fmt/format.h>
+#include <stdlib.h>
 
 #include "common/checksum.h"
 #include "metaserver/chunks/server_ops.h"
@@ -11,14 +10,15 @@ namespace shoal::meta {
 
 // ---- FakeServer ----
 
-FakeServer::FakeServer(FakeCluster& cluster, std::string server_name) : name(std::move(server_name)), cluster_(cluster) {
+FakeServer::FakeServer(FakeCluster& cluster, std::string server_name)
+    : name(std::move(server_name)), cluster_(cluster) {
   context_.key = ClusterKey::ForTest();
   context_.role = pb::ROLE_CHUNKSERVER;
   context_.name = name;
   On<pb::FreezeReplicaRequest, pb::FreezeReplicaResponse>(
       pb::FREEZE_REPLICA, [this](const auto& request, auto* response) { return Freeze(request, response); });
-  On<pb::SetVersionRequest, pb::SetVersionResponse>(
-      pb::SET_VERSION, [this](const auto& request, auto*) { return SetVersion(request); });
+  On<pb::SetVersionRequest, pb::SetVersionResponse>(pb::SET_VERSION,
+                                                    [this](const auto& request, auto*) { return SetVersion(request); });
   On<pb::WriteChunkRequest, pb::WriteChunkResponse>(pb::WRITE_CHUNK,
                                                     [this](const auto& request, auto*) { return Write(request); });
   On<pb::DropReplicaRequest, pb::DropReplicaResponse>(pb::DROP_REPLICA, [this](const auto& request, auto*) -> Status {
@@ -138,7 +138,8 @@ void FakeServer::Connect() {
   ASSERT_TRUE(connected) << ToString(connected.error());
   connection = *connected;
   pb::RegisterRequest request = Registration();
-  auto registered = RunOn(cluster_.loop, CallTyped<pb::RegisterResponse>(connection, pb::REGISTER, request, Payload(), 10s));
+  auto registered =
+      RunOn(cluster_.loop, CallTyped<pb::RegisterResponse>(connection, pb::REGISTER, request, Payload(), 10s));
   ASSERT_TRUE(registered) << ToString(registered.error());
   id = registered->message.server();
   cluster_.loop.Sync([&] { Beat(); });
@@ -158,7 +159,8 @@ ErrorCode FakeServer::Heartbeat(bool* want_inventory) {
   pb::HeartbeatRequest request;
   request.set_server(id);
   FillDisk(request.add_disks());
-  auto reply = RunOn(cluster_.loop, CallTyped<pb::HeartbeatResponse>(connection, pb::HEARTBEAT, request, Payload(), 5s));
+  auto reply =
+      RunOn(cluster_.loop, CallTyped<pb::HeartbeatResponse>(connection, pb::HEARTBEAT, request, Payload(), 5s));
   if (!reply) return reply.error().code;
   if (want_inventory) *want_inventory = reply->message.send_inventory();
   return ErrorCode::kOk;
@@ -170,8 +172,8 @@ int FakeServer::SendInventory() {
   std::vector<uint64_t> sums(kInventoryBuckets);
   for (const auto& [chunk, r] : replicas) sums[InventoryBucket(chunk)] += ReplicaDigest(chunk, r.version, r.instance);
   for (uint64_t sum : sums) digest.add_digests(sum);
-  auto answer = RunOn(cluster_.loop, CallTyped<pb::InventoryDigestResponse>(connection, pb::INVENTORY_DIGEST, digest,
-                                                                           Payload(), 20s));
+  auto answer = RunOn(cluster_.loop,
+                      CallTyped<pb::InventoryDigestResponse>(connection, pb::INVENTORY_DIGEST, digest, Payload(), 20s));
   EXPECT_TRUE(answer) << ToString(answer.error());
   if (!answer) return -1;
   for (uint32_t bucket : answer->message.differing()) {
@@ -186,7 +188,7 @@ int FakeServer::SendInventory() {
       report->set_instance(r.instance);
     }
     auto done = RunOn(cluster_.loop, CallTyped<pb::InventoryBucketResponse>(connection, pb::INVENTORY_BUCKET, request,
-                                                                           Payload(), 20s));
+                                                                            Payload(), 20s));
     EXPECT_TRUE(done) << ToString(done.error());
   }
   return answer->message.differing_size();

@@ -10,7 +10,8 @@ namespace {
 
 constexpr uint64_t kGiB = 1ull << 30;
 
-PlacementCandidate Server(uint32_t id, std::string rack, std::string host, uint64_t free = 50 * kGiB, uint32_t load = 0) {
+PlacementCandidate Server(uint32_t id, std::string rack, std::string host, uint64_t free = 50 * kGiB,
+                          uint32_t load = 0) {
   PlacementCandidate c;
   c.server = ServerId(id);
   c.rack = std::move(rack);

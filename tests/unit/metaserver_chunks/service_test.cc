@@ -1,6 +1,5 @@
 // Grants, commits, truncation, drops, inventories, repair and status with scripted chunkservers.
 #include <gtest/gtest.h>
-
 #include <linux/falloc.h>
 
 #include "metaserver/chunks/registry.h"
@@ -216,8 +215,8 @@ TEST_F(ServiceTest, InventoryFindsStaleUnknownAndLostReplicas) {
   EXPECT_EQ(s.SendInventory(), 1);
   EXPECT_TRUE(s.replicas.contains(123456));
 
-  // Another instance of a chunk that is known: dropped. (The fake holds one per chunk: the recorded one is missing then, but the
-  // chunk is young, so that alone is not taken for a loss.)
+  // Another instance of a chunk that is known: dropped. (The fake holds one per chunk: the recorded one is missing
+  // then, but the chunk is young, so that alone is not taken for a loss.)
   uint64_t recorded = s.replicas[extent.chunk()].instance;
   s.replicas[extent.chunk()].instance = recorded + 1000;
   EXPECT_EQ(s.SendInventory(), 2);
