@@ -33,6 +33,9 @@ struct FileHandle {
   bool released = false;
   int users = 0;              // requests under way
   int64_t atime_ns = 0, mtime_ns = 0, ctime_ns = 0;  // at open, for relatime
+  // Who took fcntl(2) locks through it and has not closed a descriptor since. At the end these are the locks of the
+  // open file itself (F_OFD_SETLK), which the kernel never gives back by itself.
+  std::vector<uint64_t> lock_owners;
 
   InodeId inode() const { return handle->inode(); }
 };

@@ -2,6 +2,7 @@
 #include <fcntl.h>
 
 #include <cerrno>
+#include <utility>
 
 #include "common/log.h"
 #include "fuse/ops.h"
@@ -84,15 +85,19 @@ Op Write(MountFs& fs, Call call, FileHandle* file, uint64_t offset, Buffer data,
   call.Written(size);
 }
 
+Task<void> UnlockAll(MountFs& fs, CredPtr cred, FileHandle* file, uint64_t owner, bool flock) {
+  client::LockRange all;
+  Status unlocked = co_await fs.engine().Unlock(*cred, file->inode(), owner, flock, all);
+  if (!unlocked) LogWarning("inode {}: unlock at close: {}", file->inode().value, ToString(unlocked.error()));
+}
+
 Op Flush(MountFs& fs, Call call, FileHandle* file, uint64_t owner) {
   Using<FileHandle> use(fs, file);
   call.Arm();
   CredPtr cred = call.cred_ptr();
   Status status = co_await fs.engine().Flush(*file->handle);
   if (fs.engine().HoldsLocks(file->inode(), owner, false)) {
-    client::LockRange all;
-    Status unlocked = co_await fs.engine().Unlock(*cred, file->inode(), owner, false, all);
-    if (!unlocked) LogWarning("inode {}: unlock at close: {}", file->inode().value, ToString(unlocked.error()));
+    co_await UnlockAll(fs, cred, file, owner, false);
   }
   call.Answer(status);
 }
@@ -104,12 +109,15 @@ Op Fsync(MountFs& fs, Call call, FileHandle* file, bool data_only) {
   call.Answer(status);
 }
 
-// Gives up an flock(2) lock when the last descriptor of an open file is closed, then the file.
-Op UnlockAndRemove(MountFs& fs, CredPtr cred, FileHandle* file, uint64_t owner) {
-  client::LockRange all;
-  Status unlocked = co_await fs.engine().Unlock(*cred, file->inode(), owner, true, all);
-  if (!unlocked) LogWarning("inode {}: unlock at close: {}", file->inode().value, ToString(unlocked.error()));
-  fs.RemoveFile(file);
+// Gives up the locks of an open file when its last descriptor is closed, then the file: that of flock(2), whose owner
+// the kernel tells (else 0), and those of F_OFD_SETLK.
+Op UnlockAndRemove(MountFs& fs, CredPtr cred, FileHandle* file, uint64_t flock_owner) {
+  Using<FileHandle> use(fs, file);
+  fs.RemoveFile(file);  // when `use` ends
+  if (flock_owner) co_await UnlockAll(fs, cred, file, flock_owner, true);
+  for (uint64_t owner : std::exchange(file->lock_owners, {})) {
+    if (fs.engine().HoldsLocks(file->inode(), owner, false)) co_await UnlockAll(fs, cred, file, owner, false);
+  }
 }
 
 }  // namespace
@@ -155,6 +163,7 @@ void FlushHandler(fuse_req_t req, fuse_ino_t, fuse_file_info* info) {
   MountFs& fs = FsOf(req);
   FileHandle* file = FileOf(info);
   Call call(fs, req);
+  std::erase(file->lock_owners, info->lock_owner);
   if (fs.engine().FlushIsNothing(*file->handle) &&
       !fs.engine().HoldsLocks(file->inode(), info->lock_owner, false)) {
     call.Ok();
@@ -172,10 +181,12 @@ void ReleaseHandler(fuse_req_t req, fuse_ino_t, fuse_file_info* info) {
   MountFs& fs = FsOf(req);
   FileHandle* file = FileOf(info);
   Call call(fs, req);
-  bool locked = info->flock_release && fs.engine().HoldsLocks(file->inode(), info->lock_owner, true);
+  uint64_t owner = 0;
+  if (info->flock_release && fs.engine().HoldsLocks(file->inode(), info->lock_owner, true)) owner = info->lock_owner;
+  bool locked = owner != 0 || !file->lock_owners.empty();
   CredPtr cred = locked ? call.cred_ptr() : nullptr;
   call.Ok();
-  if (locked) UnlockAndRemove(fs, cred, file, info->lock_owner);
+  if (locked) UnlockAndRemove(fs, cred, file, owner);
   else fs.RemoveFile(file);
 }
 

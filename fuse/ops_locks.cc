@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <sys/file.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "fuse/convert.h"
@@ -52,6 +53,8 @@ void SetlkHandler(fuse_req_t req, fuse_ino_t, fuse_file_info* info, struct flock
   Call call(fs, req);
   client::LockRange range = ToLockRange(*lock);
   if (lock->l_type == F_UNLCK) return void(Unlock(fs, std::move(call), FileOf(info), info->lock_owner, false, range));
+  std::vector<uint64_t>& owners = FileOf(info)->lock_owners;
+  if (std::ranges::find(owners, info->lock_owner) == owners.end()) owners.push_back(info->lock_owner);
   SetLock(fs, std::move(call), FileOf(info), info->lock_owner, false, range, sleep ? fs.NextWaitId() : 0);
 }
 
