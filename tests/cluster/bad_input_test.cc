@@ -56,7 +56,8 @@ class BadInput : public testing::Test {
     meta_ = cluster_->Json({"dev", "status", "--dir", cluster_->dir()})["meta"].get<std::string>();
   }
   uint16_t PortOf(const std::string& server, const std::string& what) {
-    for (const auto& s : cluster_->Json({"dev", "status", "--dir", cluster_->dir()})["servers"]) {
+    nlohmann::json status = cluster_->Json({"dev", "status", "--dir", cluster_->dir()});
+    for (const auto& s : status["servers"]) {
       std::string text = s[what];
       if (s["name"] == server) return static_cast<uint16_t>(std::stoi(text.substr(text.rfind(':') + 1)));
     }
@@ -181,7 +182,9 @@ TEST_F(BadInput, DirectoryOfAnotherCluster) {
                                  "--http", "none", "--meta", meta_, "--name", "foreign", "--log-file", log});
   EXPECT_TRUE(Eventually([&] { return ReadFile(log).find("cluster") != std::string::npos && ReadFile(log).find(data) != std::string::npos; }))
       << ReadFile(log);
-  for (const auto& server : cluster_->Json({"servers"})["servers"]) EXPECT_NE(server["name"], "foreign");
+  nlohmann::json known = cluster_->Json({"servers"});
+  ASSERT_EQ(known["servers"].size(), 2u);
+  for (const auto& server : known["servers"]) EXPECT_NE(server["name"], "foreign");
 }
 
 TEST_F(BadInput, NoMetaserver) {

@@ -154,7 +154,8 @@ TEST_F(Cli, AddedServerTakesData) {
   bool used = false;
   for (int i = 0; i < 40 && !used; ++i) {
     ASSERT_NE(WritePattern(cluster_->Path("n" + std::to_string(i)), 4096, i), "");
-    for (const auto& replica : cluster_->Json({"stat", cluster_->Path("n" + std::to_string(i))})["chunks"][0]["replicas"]) {
+    auto stat = cluster_->Json({"stat", cluster_->Path("n" + std::to_string(i))});
+    for (const auto& replica : stat["chunks"][0]["replicas"]) {
       used = used || replica["name"] == "chunkserver-4";
     }
   }

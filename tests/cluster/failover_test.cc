@@ -80,7 +80,8 @@ TEST_F(Failover, FrozenChunkserver) {
   EXPECT_TRUE(writer.Advance(50)) << writer.Stop();
   // Until the metaserver has given the server up and everybody works without it.
   EXPECT_TRUE(Eventually([&] {
-    for (const auto& server : cluster_->Json({"servers"})["servers"]) {
+    nlohmann::json known = cluster_->Json({"servers"});
+    for (const auto& server : known["servers"]) {
       if (server["name"] == "chunkserver-1" && server["state"] == "dead") return true;
     }
     return false;
