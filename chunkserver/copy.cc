@@ -31,6 +31,23 @@ Status VerifyOwn(ReplicaFile& file, std::vector<uint64_t>& table) {
   return {};
 }
 
+// What a source answered, as an error of this server: kChainFailed when the source's replica is to blame. Passed on
+// unchanged it would look as if this server's own replica were bad, and the last good copy could be left out for it.
+Error SourceError(Error error) {
+  switch (error.code) {
+    case ErrorCode::kCorrupt:
+    case ErrorCode::kIo:
+    case ErrorCode::kNoReplica:
+    case ErrorCode::kVersionMismatch:
+    case ErrorCode::kChecksumMismatch:
+      error.code = ErrorCode::kChainFailed;
+      break;
+    default:
+      break;
+  }
+  return error;
+}
+
 }  // namespace
 
 Task<Result<SourceTable>> FetchTable(CopySource source) {
@@ -41,7 +58,7 @@ Task<Result<SourceTable>> FetchTable(CopySource source) {
   Payload nothing;
   auto reply = co_await CallTyped<pb::ReadTableResponse>(source.connection, pb::READ_TABLE, request, std::move(nothing),
                                                          kCallTimeout);
-  if (!reply) co_return Fail(std::move(reply).error());
+  if (!reply) co_return Fail(SourceError(std::move(reply).error()));
   if (reply->message.blocks() != kBlocksPerChunk || reply->payload.size() != kBlocksPerChunk * sizeof(uint64_t)) {
     co_return Fail(ErrorCode::kBadMessage, "the source's checksum table has another size");
   }
@@ -110,7 +127,7 @@ Task<Status> Copying::CopyRun(uint32_t first_block, uint32_t count) {
   Payload nothing;
   auto reply = co_await CallTyped<pb::ReadChunkResponse>(source_.connection, pb::READ_CHUNK, request, std::move(nothing),
                                                          kCallTimeout);
-  if (!reply) co_return Fail(std::move(reply).error());
+  if (!reply) co_return Fail(SourceError(std::move(reply).error()));
   if (reply->payload.size() != uint64_t{count} * kBlockSize || reply->message.checksums_size() != static_cast<int>(count)) {
     co_return Fail(ErrorCode::kBadMessage, "the source answered another number of blocks");
   }
@@ -123,7 +140,8 @@ Task<Status> Copying::CopyRun(uint32_t first_block, uint32_t count) {
     if (sum == 0) sum = BlockChecksum(write.payload.data() + uint64_t{i} * kBlockSize, kBlockSize);
     write.checksums.push_back(sum);
   }
-  CO_TRY(VerifyPayload(write));
+  Status intact = VerifyPayload(write);
+  if (!intact) co_return Fail(SourceError(std::move(intact).error()));
   CO_TRY(co_await Apply(std::move(write)));
   bytes_ += uint64_t{count} * kBlockSize;
   node_.metrics.copied_bytes.Add(uint64_t{count} * kBlockSize);

@@ -12,7 +12,8 @@ namespace {
 constexpr Duration kFreezeTimeout = 1s;   // of one call; a server that does not answer dies by its lease
 constexpr Duration kRaiseTimeout = 60s;   // levelling may copy a whole chunk
 constexpr Duration kAttemptTime = 25s;
-constexpr int kAttempts = 3;
+constexpr int kAttempts = 5;         // each may find another source unreadable
+constexpr Duration kHopelessPause = 200ms;  // before "no replica is alive" is answered: the asker tries again at once
 
 }  // namespace
 
@@ -59,6 +60,10 @@ Task<Status> Recovery::RunAll(RecoveryRequest request, std::shared_ptr<Run> run)
   }
   if (!status) {
     LogWarning("chunk {} could not be recovered: {}", request.chunk.value, ToString(status.error()));
+    if (status.error().code == ErrorCode::kUnavailable) {
+      auto pause = state_.context.loop.Sleep(kHopelessPause);
+      co_await pause;
+    }
   }
   co_return status;
 }
@@ -66,6 +71,7 @@ Task<Status> Recovery::RunAll(RecoveryRequest request, std::shared_ptr<Run> run)
 Task<Status> Recovery::Attempt(const RecoveryRequest* request, Run* run) {
   Plan plan;
   plan.deadline = std::chrono::steady_clock::now() + kAttemptTime;
+  plan.run = run;
   std::function<Status(View&)> intent = [&](View& view) { return Intent(view, *request, &plan); };
   Task<Result<TxnId>> begin = RunOp(state_, std::move(intent), CommitLevel::kDurable);
   Result<TxnId> begun = co_await begin;
@@ -129,6 +135,11 @@ Task<void> Recovery::FreezeAll(Plan* plan, const RecoveryRequest* request) {
     if (request->bad && member.replica.instance() == request->bad.value) {
       member.outcome = Outcome::kBad;
       member.error = Error{ErrorCode::kCorrupt, "reported by its server"};
+      continue;
+    }
+    if (std::ranges::find(plan->run->bad_sources, member.replica.instance()) != plan->run->bad_sources.end()) {
+      member.outcome = Outcome::kBad;
+      member.error = Error{ErrorCode::kCorrupt, "others could not be made equal to it"};
       continue;
     }
     group.Spawn(FreezeOne(plan, request->chunk, &member));
@@ -219,6 +230,13 @@ Task<Status> Recovery::RaiseAll(Plan* plan, const RecoveryRequest* request) {
   }
   Task<void> join = group.Join();
   co_await join;
+  for (const Member& m : plan->members) {
+    // The source is to blame, not the one that tried to read it (which may have the last good copy).
+    if (m.left_out || m.raised || m.error.code != ErrorCode::kChainFailed) continue;
+    plan->run->bad_sources.push_back(source->replica.instance());
+    co_return Fail(ErrorCode::kNotReady, fmt::format("chunk {}: server {} is no source: {}", request->chunk.value,
+                                                     source->replica.server(), ToString(m.error)));
+  }
   for (Member& m : plan->members) {
     if (m.left_out || m.raised) continue;
     bool is_extra = request->extra && m.replica.instance() == request->extra.value;

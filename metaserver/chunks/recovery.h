@@ -41,6 +41,8 @@ class Recovery {
     explicit Run(EventLoop& loop) : done(loop) {}
     WaitList done;
     bool raising = false;
+    // Instances that were chosen as source and could not be read by another member: left out of the next attempt.
+    std::vector<uint64_t> bad_sources;
     Status status;
   };
   enum class Outcome { kNone, kFrozen, kDead, kBad, kStuck };
@@ -60,6 +62,7 @@ class Recovery {
     uint64_t order = 0;
     std::vector<Member> members;
     SteadyTime deadline;
+    Run* run = nullptr;
   };
 
   Task<Status> RunAll(RecoveryRequest request, std::shared_ptr<Run> run);
