@@ -59,7 +59,7 @@ TEST_F(RealInput, GitCloneFsckAndBuild) {
   TestDirectory local;
   std::string origin = local.path() + "/origin", clone = cluster_->Path("clone");
   std::string git = "git -c safe.directory='*' -c user.name=t -c user.email=t@example.org ";
-  ASSERT_SHELL("mkdir " + origin + " && cd " + SHOAL_SOURCE + " && tar cf - --exclude=.git --exclude='build*' --exclude='shoal-dev*' . | tar xf - -C " + origin);
+  ASSERT_SHELL("mkdir " + origin + " && cd " + SHOAL_SOURCE + " && tar cf - --exclude=.git --exclude='build*' --exclude='shoal-dev*' . | tar xf - -C " + origin + " && find " + origin + " -type d -empty -delete");
   ASSERT_SHELL("cd " + origin + " && " + git + "init -q . && " + git + "add -A && " + git + "commit -q -m 'all of it'");
   for (int i = 0; i < 5; ++i) {
     ASSERT_SHELL("cd " + origin + " && echo " + std::to_string(i) + " >> README.md && " + git + "commit -q -a -m change");
@@ -105,7 +105,7 @@ class Database {
 
 TEST_F(RealInput, SqliteWithRollbackJournalAndWal) {
   for (const std::string journal : {"delete", "wal"}) {
-    std::string path = cluster_->Path(journal + ".db");
+    std::string path = cluster_->Path(journal + ".db"), rows;
     {
       Database first(path, journal), second(path, journal);
       first.Do("CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT, data BLOB); CREATE INDEX by_name ON t(name)");
@@ -123,9 +123,11 @@ TEST_F(RealInput, SqliteWithRollbackJournalAndWal) {
       }
       first.Do("UPDATE t SET data = randomblob(3000) WHERE id % 3 = 0");
       EXPECT_EQ(second.Value("PRAGMA integrity_check"), "ok");
+      rows = second.Value("SELECT count(*) FROM t");
+      EXPECT_GT(std::stoi(rows), 100);
     }
-    Outcome check = RunProgram({"sqlite3", path, "PRAGMA integrity_check; SELECT count(*) > 500 FROM t;"});
-    EXPECT_EQ(check.out, "ok\n1\n") << check.Text();
+    Outcome check = RunProgram({"sqlite3", path, "PRAGMA integrity_check; SELECT count(*) FROM t;"});
+    EXPECT_EQ(check.out, "ok\n" + rows + "\n") << check.Text();
   }
   cluster_->Remount();
   for (const std::string journal : {"delete", "wal"}) {
