@@ -32,7 +32,8 @@ Task<Result<SourceTable>> FetchTable(CopySource source);
 
 // One copying on a loop: makes the blocks of `file` (of `target`, which nobody writes meanwhile) equal to the source's.
 // Lives in the coroutine that awaits it. Disk work goes to the target's disk. Every block is verified at the source, and
-// again on arrival. Errors: the source's or the disk's; then part of the blocks is equal.
+// again on arrival. Errors: kChainFailed when the source's replica is to blame, else the connection's or this disk's;
+// then part of the blocks is equal.
 class Copying {
  public:
   Copying(EventLoop& loop, Node& node, CopySource source, std::shared_ptr<Replica> target,

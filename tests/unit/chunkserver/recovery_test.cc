@@ -180,7 +180,7 @@ TEST_F(RecoveryTest, ACopyOfABadSourceFails) {
   members_[0].files->FlipBit(PathOf(0, 7), kDataOffset + 50000);
   auto copied = Order<pb::ReplicateResponse>(2, pb::REPLICATE, CopyRequest(2, 0, 7));
   ASSERT_FALSE(copied.has_value());
-  EXPECT_EQ(copied.error().code, ErrorCode::kCorrupt);
+  EXPECT_EQ(copied.error().code, ErrorCode::kChainFailed);
   for (const auto& path : members_[2].files->Paths()) EXPECT_EQ(path.find("0000000000000007"), std::string::npos) << path;
   Await([&] { return meta_->bad_reports().size() == 1; });
   EXPECT_EQ(meta_->bad_reports()[0].replica().chunk(), 7u);
