@@ -2,6 +2,7 @@
 
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -59,19 +60,23 @@ MountWatch::MountWatch(const std::string& device) {
   }
   ucred peer{};
   socklen_t length = sizeof peer;
-  if (getsockopt(fd_, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0) pid_ = peer.pid;
+  if (getsockopt(fd_, SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0 || peer.pid <= 0) return;
+  pid_ = peer.pid;
+  process_ = static_cast<int>(syscall(SYS_pidfd_open, pid_, 0));
 }
 
 MountWatch::~MountWatch() {
   if (fd_ >= 0) close(fd_);
+  if (process_ >= 0) close(process_);
 }
 
 bool MountWatch::WaitForEnd(Duration timeout) {
   if (fd_ < 0) return true;
+  int end = process_ >= 0 ? process_ : fd_;  // the socket closes a little before its process is gone
   auto deadline = std::chrono::steady_clock::now() + timeout;
   for (;;) {
     auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
-    pollfd wanted{fd_, POLLIN, 0};
+    pollfd wanted{end, POLLIN, 0};
     int n = poll(&wanted, 1, static_cast<int>(std::max<int64_t>(left.count(), 0)));
     if (n > 0) return true;
     if (n == 0) return false;

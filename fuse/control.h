@@ -43,6 +43,7 @@ class MountWatch {
  private:
   int fd_ = -1;
   int pid_ = 0;
+  int process_ = -1;  // a pidfd; -1: the kernel gave none
 };
 
 }  // namespace shoal::fuse

@@ -4,9 +4,10 @@
 #include <gtest/gtest.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
-#include <thread>
+#include <csignal>
 
 #include "fuse/control.h"
 #include "fuse/mount.h"
@@ -90,26 +91,32 @@ TEST_F(Folder, MountNeedsAPlaceAndAMetaserver) {
   EXPECT_NE(status.error().message.find("no-key"), std::string::npos) << status.error().message;
 }
 
-TEST(MountWatch, SeesTheEnd) {
+TEST(MountWatch, SeesTheEndOfTheProcess) {
   std::string device = "test:" + std::to_string(getpid());
   MountWatch nobody(device);
   EXPECT_FALSE(nobody.connected());
   EXPECT_TRUE(nobody.WaitForEnd(0s));
-  auto loop = std::make_unique<EventLoop>("test");
-  auto control = std::make_unique<ControlSocket>();
-  ASSERT_TRUE(control->Listen(*loop, device));
-  loop->Start();
+  int ready[2];
+  ASSERT_EQ(pipe(ready), 0);
+  pid_t child = fork();
+  if (child == 0) {
+    EventLoop loop("test");
+    ControlSocket control;
+    bool listens = control.Listen(loop, device).has_value() && write(ready[1], "x", 1) == 1;
+    if (listens) loop.Run();
+    _exit(1);
+  }
+  char byte;
+  ASSERT_EQ(read(ready[0], &byte, 1), 1);
   MountWatch watch(device);
   ASSERT_TRUE(watch.connected());
-  EXPECT_EQ(watch.pid(), getpid());
+  EXPECT_EQ(watch.pid(), child);
   EXPECT_FALSE(watch.WaitForEnd(20ms));
-  std::thread ending([&] {
-    loop->Stop();
-    loop.reset();
-    control.reset();
-  });
+  kill(child, SIGKILL);
   EXPECT_TRUE(watch.WaitForEnd(10s));
-  ending.join();
+  EXPECT_EQ(waitpid(child, nullptr, 0), child);
+  close(ready[0]);
+  close(ready[1]);
 }
 
 }  // namespace

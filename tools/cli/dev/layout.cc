@@ -17,6 +17,7 @@
 #include <thread>
 
 #include "common/rpc/rpc.h"
+#include "tools/cli/dev/process.h"
 
 namespace shoal::cli::dev {
 namespace {
@@ -115,9 +116,9 @@ Status Layout::Save() const {
   for (const char* part : {"/run", "/log", "/etc", "/metaserver"}) {
     TRY(MakeDirectory(dir + part));
   }
-  // A dead mount can't be looked at; it is there all the same.
+  // What is mounted must not be looked at: it may be dead, or wait for the metaserver that is to be started here.
   std::error_code error;
-  if (!mount.empty() && fs::symlink_status(mount, error).type() == fs::file_type::not_found) {
+  if (!mount.empty() && !IsMounted(mount) && fs::symlink_status(mount, error).type() == fs::file_type::not_found) {
     TRY(MakeDirectory(mount));
   }
   if (!fs::exists(KeyPath())) {
