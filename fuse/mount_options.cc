@@ -5,6 +5,8 @@
 #include <charconv>
 #include <cstdlib>
 
+#include "common/daemon/config.h"
+
 namespace shoal::fuse {
 namespace {
 
@@ -18,21 +20,6 @@ constexpr std::string_view kKnown[] = {
     "dev",    "nodev",        "noexec",        "exec",             "sync",       "async",    "timeout", "config",
     "key",    "attr_timeout", "entry_timeout", "negative_timeout", "read_ahead", "log",      "log_level", "pid_file",
     "nofail", "_netdev",      "defaults",      "noauto",           "user",       "nodiratime"};
-
-size_t EditDistance(std::string_view a, std::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = row[0];
-    row[0] = i;
-    for (size_t j = 1; j <= b.size(); ++j) {
-      size_t above = row[j];
-      row[j] = std::min({row[j] + 1, row[j - 1] + 1, diagonal + (a[i - 1] != b[j - 1])});
-      diagonal = above;
-    }
-  }
-  return row[b.size()];
-}
 
 std::string Nearest(std::string_view word) {
   std::string_view best = kKnown[0];

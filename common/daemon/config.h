@@ -23,6 +23,8 @@ Result<Duration> ParseDuration(std::string_view text);
 std::string FormatSize(uint64_t bytes);      // "1.5 GiB"
 std::string FormatDuration(Duration value);  // "1m30s"
 
+// Single-character insertions, deletions and replacements between two words (Levenshtein).
+size_t EditDistance(std::string_view a, std::string_view b);
 // The word of `known` that is nearest to `word` by edit distance, if one is near enough to be what was meant.
 std::optional<std::string> Nearest(std::string_view word, const std::vector<std::string>& known);
 

@@ -46,6 +46,8 @@ std::optional<double> ParseWithUnit(std::string_view text, const Unit (&units)[N
   return std::nullopt;
 }
 
+}  // namespace
+
 size_t EditDistance(std::string_view a, std::string_view b) {
   std::vector<size_t> row(b.size() + 1);
   for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
@@ -60,8 +62,6 @@ size_t EditDistance(std::string_view a, std::string_view b) {
   }
   return row[b.size()];
 }
-
-}  // namespace
 
 Result<uint64_t> ParseSize(std::string_view text) {
   auto value = ParseWithUnit(text, kSizeUnits, false);
