@@ -115,6 +115,9 @@ TEST_F(Failover, KilledMetaserver) {
     Outcome started = starting->Wait(Milliseconds(150000) * kSlowness);
     ASSERT_EQ(started.exit, 0) << started.Text();
   }
+  printf("worst read %ld ms, worst write %ld ms\n", static_cast<long>(reader_->worst().count()), static_cast<long>(writer.worst().count()));
+  EXPECT_LE(reader_->worst(), Milliseconds(10000) * kSlowness);
+  EXPECT_LE(writer.worst(), Milliseconds(10000) * kSlowness);
   EXPECT_EQ(writer.Stop(), "");
   StopWorkAndCompare();
   EXPECT_EQ(writer.Verify(), "");

@@ -22,7 +22,7 @@ struct Outcome {
   std::string Text() const { return "exit " + std::to_string(exit) + "\n" + out + err; }
 };
 
-// A program that runs beside the test. Destroying it kills it. Belongs to one thread.
+// A program that runs beside the test, with none of the test's open files. Destroying it kills it. Belongs to one thread.
 class Process {
  public:
   // `uid` other than 0: as that user. Output goes to files of its own.
