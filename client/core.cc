@@ -39,7 +39,7 @@ StatePtr Core::State(InodeId inode) {
     if (auto it = unsynced.find(inode); it != unsynced.end()) {
       for (uint64_t index : it->second) {
         auto writer = std::make_shared<ChunkWriter>(index);
-        writer->acked_seq = next_seq++;
+        writer->acked = 1;
         state->writers.emplace(index, std::move(writer));
       }
       unsynced.erase(it);
@@ -58,7 +58,7 @@ void Core::DropIfUnused(const StatePtr& state) {
   to_write.erase(state);
   if (state->attr.nlink > 0) {
     for (const auto& [index, writer] : state->writers) {
-      if (writer->acked_seq > writer->synced_seq) unsynced[state->inode].push_back(index);
+      if (!writer->all_synced()) unsynced[state->inode].push_back(index);
     }
   }
   if (state->attr.nlink > 0 && !state->foreign && state->attr.change != 0) {

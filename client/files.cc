@@ -193,19 +193,19 @@ Task<Status> EngineImpl::SyncFile(StatePtr state, bool data_only) {
   // Chunks whose last write went out without the flag.
   std::vector<std::pair<std::shared_ptr<ChunkWriter>, uint64_t>> unsynced;
   for (auto& [index, chunk] : state->writers) {
-    if (chunk->acked_seq > chunk->synced_seq) unsynced.emplace_back(chunk, chunk->acked_seq);
+    if (!chunk->all_synced()) unsynced.emplace_back(chunk, chunk->acked);
   }
-  for (auto& [chunk, seq] : unsynced) {
+  for (auto& [chunk, acked] : unsynced) {
     Result<LocationPtr> found = co_await locator.Find(state, chunk->index);
     if (!found) co_return Fail(std::move(found).error());
     LocationPtr location = *found;
     if (!location->chunk) {
-      chunk->synced_seq = std::max(chunk->synced_seq, seq);
+      chunk->synced = std::max(chunk->synced, acked);
       continue;
     }
     CO_TRY(co_await SyncReplicas(state, chunk->index, location));
-    chunk->synced_seq = std::max(chunk->synced_seq, seq);
-    if (chunk->acked_seq == seq) state->synced.insert(location->chunk);
+    chunk->synced = std::max(chunk->synced, acked);
+    if (chunk->all_synced()) state->synced.insert(location->chunk);
   }
   bool only_times = state->fresh.empty() && state->pending_end <= state->attr.size && !state->kill_suid_sgid;
   if (!data_only || !only_times || state->committing) co_await writer.Commit(state);

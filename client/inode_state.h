@@ -66,9 +66,17 @@ struct ChunkWriter : std::enable_shared_from_this<ChunkWriter> {
   bool failed = false;             // an op of this round failed: nothing more is sent until none is in flight
   Error failure;
   Duration pause{0};               // before the next round
-  uint64_t acked_seq = 0;          // the last op that was applied
-  uint64_t synced_seq = 0;         // ... and that is on the disks
+  int no_space = 0;                // rounds in a row that a full server ended
+  // How many ops were applied, and how many of the first of these are on the disks of all replicas.
+  uint64_t acked = 0;
+  uint64_t synced = 0;
+  // Of the version written last: the highest number of an op that was applied without a sync, and with one (which covers
+  // all that have lower numbers).
+  ChunkVersion version;
+  uint64_t plain_number = 0;
+  uint64_t sync_number = 0;
   bool idle() const { return gather.empty() && queue.empty(); }
+  bool all_synced() const { return synced == acked; }
 };
 
 // Owner: the engine's table of inodes, the handles, and coroutines at work on it; lives on the engine's loop. It stays

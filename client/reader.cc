@@ -25,14 +25,11 @@ const Buffer& Zeros() {
 uint32_t RoundDown(uint32_t n) { return n / kBlockSize * kBlockSize; }
 uint32_t RoundUp(uint32_t n) { return (n + kBlockSize - 1) / kBlockSize * kBlockSize; }
 
-bool StaleLocation(ErrorCode code) {
-  return code == ErrorCode::kVersionMismatch || code == ErrorCode::kNoReplica;
-}
-
 // What a server answers when its own copy is no good.
-bool BadReplica(ErrorCode code) {
+bool SaidToBeBad(ErrorCode code) {
   return code == ErrorCode::kNoReplica || code == ErrorCode::kCorrupt || code == ErrorCode::kIo;
 }
+bool BadReplica(ErrorCode code) { return SaidToBeBad(code) || code == ErrorCode::kChecksumMismatch; }
 
 }  // namespace
 
@@ -153,9 +150,8 @@ Task<Result<Payload>> Reader::ReadPiece(StatePtr state, uint64_t index, uint32_t
       payload.push_back(bytes->Slice(begin - first, end - begin));
       co_return payload;
     }
-    ErrorCode code = bytes.error().code;
     if (core_.stopping) co_return Fail(ErrorCode::kCancelled, "the client is being stopped");
-    bool corrupt = code == ErrorCode::kCorrupt || code == ErrorCode::kChecksumMismatch || code == ErrorCode::kIo;
+    bool corrupt = bytes.error().code == ErrorCode::kCorrupt;
     if ((corrupt && round + 1 >= kCorruptRounds) || Core::Now() >= deadline) co_return Fail(std::move(bytes).error());
     if (round > 0) {
       co_await core_.loop.Sleep(pause);
@@ -216,12 +212,17 @@ Task<Result<Buffer>> Reader::RunRace(StatePtr state, uint64_t index, LocationPtr
   }
   race->abandoned = true;
   if (race->won) co_return std::move(race->bytes);
-  // The most telling error: a stale location is worth asking again at once.
-  Error error{ErrorCode::kUnavailable, "chunk " + std::to_string(location->chunk.value) + " has no live replica"};
-  for (auto& [which, failure] : race->failures) {
-    if (error.code == ErrorCode::kUnavailable || StaleLocation(failure.code)) error = failure;
+  co_return Fail(WhyLost(*race));
+}
+
+// The error of a race that nobody won: kCorrupt only when every replica has answered, and none is any good.
+Error Reader::WhyLost(const Race& race) {
+  std::string chunk = "chunk " + std::to_string(race.location->chunk.value);
+  if (race.failures.empty()) return {ErrorCode::kUnavailable, chunk + " has no live replica"};
+  for (const auto& [which, failure] : race.failures) {
+    if (!BadReplica(failure.code)) return failure;
   }
-  co_return Fail(std::move(error));
+  return {ErrorCode::kCorrupt, "no replica of " + chunk + " has right bytes: " + race.failures.front().second.message};
 }
 
 Task<void> Reader::TryOne(std::shared_ptr<Race> race, size_t which) {
@@ -263,12 +264,12 @@ Task<void> Reader::TryOne(std::shared_ptr<Race> race, size_t which) {
     if (code == ErrorCode::kUnavailable || code == ErrorCode::kTimeout) {
       core_.servers.Avoid(place.address, core_.options.avoid_server);
     }
-    if (BadReplica(code) || code == ErrorCode::kChecksumMismatch) {
+    if (BadReplica(code)) {
       auto now = Core::Now();
       if (bad_until_.size() > 1000) std::erase_if(bad_until_, [now](const auto& e) { return e.second < now; });
       bad_until_[{race->location->chunk, place.instance}] = now + kBadReplica;
     }
-    if (BadReplica(code)) {
+    if (SaidToBeBad(code)) {
       core_.tasks.Spawn(ReportBad(race->state, race->index, race->location, place.server, code));
     }
     race->failures.emplace_back(which, std::move(bytes).error());

@@ -36,6 +36,7 @@ class Reader {
   Task<void> Verify(std::shared_ptr<Connection> connection, LocationPtr location, uint32_t offset, uint32_t length);
   Task<void> ReportBad(StatePtr state, uint64_t index, LocationPtr location, ServerId server, ErrorCode reason);
   std::vector<size_t> Order(const Location& location, uint32_t begin) const;
+  static Error WhyLost(const Race& race);
   Result<Buffer> Check(Race& race, size_t which, const Reply& reply, const std::shared_ptr<Connection>& connection);
 
   Core& core_;

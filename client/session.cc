@@ -194,7 +194,7 @@ Task<Result<Reply>> Session::Attempts(pb::Method method, google::protobuf::Messa
     }
     if (code == ErrorCode::kSessionEnded) DropSession(connection, reply.error());
     if (code == ErrorCode::kTimeout && try_time <= kTryTime) connection->Close(reply.error());
-    if (code == ErrorCode::kOverloaded || code == ErrorCode::kNotReady || code == ErrorCode::kNotEnoughServers) {
+    if (!connection->closed()) {  // it has answered: not yet
       Duration pause = std::min<Duration>(backoff, deadline - Now());
       backoff = std::min<Duration>(backoff * 2, 500ms);
       co_await loop_.Sleep(pause);

@@ -11,6 +11,7 @@ namespace {
 
 constexpr Duration kSyncTry = 5s;         // a sync request waits for disks
 constexpr Duration kConnectTry = 2s;
+constexpr int kNoSpaceRounds = 10;       // with growing pauses: about two seconds
 constexpr uint64_t kCommitBytes = 16 << 20;  // a file that grew by that much is committed
 
 // One checksum for each part of the segment within one block.
@@ -291,8 +292,12 @@ Task<void> Writer::SendOne(StatePtr state, std::shared_ptr<ChunkWriter> writer, 
   Result<Reply> reply = co_await pending;
   --writer->in_flight;
   op->sent = false;
+  pb::WriteChunkResponse response;
   if (reply) {
-    Applied(state, *writer, op, location);
+    if (Status parsed = ParseReply(*reply, response); !parsed) reply = Fail(parsed.error());
+  }
+  if (reply) {
+    Applied(state, *writer, op, location, response.number());
   } else if (!writer->failed) {
     writer->failed = true;
     writer->failure = reply.error();
@@ -300,12 +305,26 @@ Task<void> Writer::SendOne(StatePtr state, std::shared_ptr<ChunkWriter> writer, 
   state->progress.WakeAll();
 }
 
-void Writer::Applied(const StatePtr& state, ChunkWriter& writer, const WriteOpPtr& op, const LocationPtr& location) {
+// Notes what is on the disks: a sync covers the ops with lower numbers, whichever was sent first. (A raise of the version
+// has synced all that was applied before.)
+void Writer::NoteSynced(ChunkWriter& writer, bool sync, ChunkVersion version, uint64_t number) {
+  if (writer.version != version) {
+    writer.version = version;
+    writer.plain_number = writer.sync_number = 0;
+  }
+  uint64_t& highest = sync ? writer.sync_number : writer.plain_number;
+  highest = std::max(highest, number);
+  ++writer.acked;
+  if (writer.sync_number > writer.plain_number) writer.synced = writer.acked;
+}
+
+void Writer::Applied(const StatePtr& state, ChunkWriter& writer, const WriteOpPtr& op, const LocationPtr& location,
+                     uint64_t number) {
   op->done = true;
   writer.pause = {};
-  writer.acked_seq = std::max(writer.acked_seq, op->seq);
-  if (op->sync) writer.synced_seq = std::max(writer.synced_seq, op->seq);
-  if (writer.synced_seq >= writer.acked_seq) {
+  writer.no_space = 0;
+  NoteSynced(writer, op->sync, location->version, number);
+  if (writer.all_synced()) {
     state->synced.insert(location->chunk);
   } else {
     state->synced.erase(location->chunk);
@@ -344,6 +363,10 @@ Task<Status> Writer::Recover(StatePtr state, std::shared_ptr<ChunkWriter> writer
     case ErrorCode::kNotReady:
     case ErrorCode::kChecksumMismatch:  // damaged on its way
       co_return Status{};
+    case ErrorCode::kNoSpace:  // an answer, no failure: space may have been given back by the next round
+      if (++writer->no_space < kNoSpaceRounds) co_return Status{};
+      writer->no_space = 0;
+      co_return Fail(error);
     case ErrorCode::kBadMessage:
     case ErrorCode::kTooLarge:
     case ErrorCode::kUnknownMethod:
@@ -359,11 +382,7 @@ Task<Status> Writer::Recover(StatePtr state, std::shared_ptr<ChunkWriter> writer
   bool head_failed = error.code == ErrorCode::kUnavailable || error.code == ErrorCode::kTimeout;
   ServerId suspect = head_failed ? location->replicas.front().server : ServerId{};
   Result<LocationPtr> again = co_await locator_.Report(state, writer->index, location, suspect, error.code, true);
-  if (again) {
-    bool same = (*again)->chunk == location->chunk && (*again)->version == location->version;
-    if (same && error.code == ErrorCode::kNoSpace) co_return Fail(error);
-    co_return Status{};
-  }
+  if (again) co_return Status{};
   ErrorCode code = again.error().code;
   if (code == ErrorCode::kStale || code == ErrorCode::kNotFound || code == ErrorCode::kNoReplica) {
     // The chunk was cut off by a truncation elsewhere: a new one is asked for (or the file is gone, and that fails).
@@ -500,7 +519,7 @@ void Writer::Rest(const StatePtr& state) {
     if (!writer.idle() || writer.running) {
       idle = false;
       ++it;
-    } else if (writer.acked_seq <= writer.synced_seq) {
+    } else if (writer.all_synced()) {
       it = state->writers.erase(it);
     } else {
       ++it;

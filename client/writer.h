@@ -62,7 +62,9 @@ class Writer {
                   const std::shared_ptr<Connection>& connection);
   Task<void> SendOne(StatePtr state, std::shared_ptr<ChunkWriter> writer, WriteOpPtr op, LocationPtr location,
                      std::shared_ptr<Connection> connection);
-  void Applied(const StatePtr& state, ChunkWriter& writer, const WriteOpPtr& op, const LocationPtr& location);
+  static void NoteSynced(ChunkWriter& writer, bool sync, ChunkVersion version, uint64_t number);
+  void Applied(const StatePtr& state, ChunkWriter& writer, const WriteOpPtr& op, const LocationPtr& location,
+               uint64_t number);
   Task<Status> Recover(StatePtr state, std::shared_ptr<ChunkWriter> writer, LocationPtr location, Error error);
   void GiveUp(const StatePtr& state, ChunkWriter& writer, const Error& error);
   void SetError(InodeState& state, const Error& error);

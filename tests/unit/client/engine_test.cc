@@ -134,6 +134,78 @@ TEST(ClientData, WrongBytesAreReadElsewhereAndVerified) {
   EXPECT_TRUE(c.Run(c.engine->Release(std::move(file))));
 }
 
+// A hook that answers with this error, the first `times` times.
+FakeServer::Hook AnswerError(ErrorCode code, int times = INT_MAX) {
+  return [code, left = times](Request& request) mutable {
+    if (left-- <= 0) return false;
+    request.AnswerError(Error{code, "the test says so"});
+    return true;
+  };
+}
+
+TEST(ClientData, NoGoodReplicaIsAnErrorSoonAnAbsentOneIsWaitedFor) {
+  FakeCluster c;
+  c.Start();
+  std::string data = Pattern(10'000, 2);
+  HandlePtr file = c.Create(O_RDWR);
+  ASSERT_TRUE(c.Write(*file, 0, data));
+  ASSERT_TRUE(c.Run(c.engine->Flush(*file)));
+  ErrorCode bad[] = {ErrorCode::kNoReplica, ErrorCode::kCorrupt, ErrorCode::kIo};
+  for (size_t i = 0; i < 3; ++i) c.chunk[i]->SetHook(pb::READ_CHUNK, AnswerError(bad[i]));
+  auto start = steady_clock::now();
+  Result<Payload> none = c.Run(c.engine->Read(*file, 0, data.size()));
+  ASSERT_FALSE(none);
+  EXPECT_EQ(none.error().code, ErrorCode::kCorrupt);
+  EXPECT_LT(steady_clock::now() - start, 5s);
+  // One that is away may have the right bytes.
+  c.chunk[1]->SetHook(pb::READ_CHUNK, AnswerError(ErrorCode::kLeaseLapsed, 6));
+  EXPECT_EQ(c.Read(*file, 0, data.size()), data);
+  EXPECT_TRUE(c.Run(c.engine->Release(std::move(file))));
+}
+
+TEST(ClientData, AFullServerIsAnAnswerAndNoFailure) {
+  FakeCluster c;
+  c.Start();
+  HandlePtr file = c.Create(O_RDWR);
+  c.chunk[0]->SetHook(pb::WRITE_CHUNK, AnswerError(ErrorCode::kNoSpace, 3));
+  ASSERT_TRUE(c.Write(*file, 0, "abc"));
+  EXPECT_TRUE(c.Run(c.engine->Flush(*file)));  // space was given back
+  c.chunk[0]->SetHook(pb::WRITE_CHUNK, AnswerError(ErrorCode::kNoSpace));
+  ASSERT_TRUE(c.Write(*file, 0, "abc"));
+  auto start = steady_clock::now();
+  Status full = c.Run(c.engine->Flush(*file));
+  ASSERT_FALSE(full);
+  EXPECT_EQ(full.error().code, ErrorCode::kNoSpace);
+  EXPECT_LT(steady_clock::now() - start, 10s);
+  EXPECT_TRUE(c.meta.reports.empty());
+  EXPECT_TRUE(c.Run(c.engine->Release(std::move(file))));
+}
+
+// The first request is refused while a later one, which syncs, is applied: its second try gets a higher number, and is
+// on no disk.
+TEST(ClientData, ASyncCoversLowerNumbersOnly) {
+  FakeCluster c;
+  c.Start();
+  HandlePtr file = c.Create(O_RDWR);
+  std::unique_ptr<Request> first;
+  c.chunk[0]->SetHook(pb::WRITE_CHUNK, [&, seen = 0](Request& request) mutable {
+    if (++seen == 1) {
+      first = std::make_unique<Request>(std::move(request));
+      return true;
+    }
+    if (auto held = std::move(first)) held->AnswerError(Error{ErrorCode::kOverloaded, "the test says so"});
+    return false;
+  });
+  ASSERT_TRUE(c.Write(*file, 0, Pattern(1 << 20, 1)));  // sent at once
+  ASSERT_TRUE(c.Write(*file, 2 << 20, "x"));
+  ASSERT_TRUE(c.Run(c.engine->Fsync(*file, false)));
+  ASSERT_EQ(c.chunk[0]->writes.size(), 2u);
+  EXPECT_TRUE(c.chunk[0]->writes[0].sync);
+  EXPECT_FALSE(c.chunk[0]->writes[1].sync);
+  for (auto& chunk : c.chunk) EXPECT_EQ(chunk->Count(pb::SYNC_CHUNK), 1);
+  EXPECT_TRUE(c.Run(c.engine->Release(std::move(file))));
+}
+
 TEST(ClientData, UnansweredWritesAreSentAgainInOrder) {
   FakeCluster c;
   c.Start();

@@ -113,7 +113,9 @@ class FakeChunkServer : public FakeServer {
     EXPECT_EQ(at, request.payload().size());
     EXPECT_EQ(sum, message.checksums_size());
     writes.push_back({message.write_id(), message.version(), message.segments(0).offset(), at, message.create(), message.sync()});
-    request.Answer(pb::WriteChunkResponse());
+    pb::WriteChunkResponse response;
+    response.set_number(++numbers_[message.chunk()]);
+    request.Answer(response);
   }
   void OnRead(Request request, const pb::ReadChunkRequest& message) {
     Buffer payload = Buffer::Zeros(message.length());
@@ -131,6 +133,7 @@ class FakeChunkServer : public FakeServer {
     request.Answer(response, {payload});
   }
   Store& store_;
+  std::map<uint64_t, uint64_t> numbers_;  // of the last write of each chunk
 };
 
 // One directory (the root) and any number of files named by number; one chunk record per (inode, index).
