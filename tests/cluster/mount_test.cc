@@ -77,6 +77,22 @@ TEST_F(Mount, SigtermWritesOutMappedMemory) {
   EXPECT_EQ(after[700000], 'b');
 }
 
+// Ctrl-C.
+TEST_F(Mount, InterruptedInTheForegroundItWritesOutAndLeavesNothing) {
+  TestDirectory place;
+  auto foreground = Process::Start({Program("shoal"), "mount", "-f", "--config", cluster_->config(), place.path()});
+  ASSERT_TRUE(Eventually([&] { return IsMounted(place.path()); }));
+  int fd = open((place.path() + "/f").c_str(), O_RDWR | O_CREAT, 0644);
+  ASSERT_GE(fd, 0);
+  ASSERT_EQ(write(fd, "bytes in flight", 15), 15);
+  foreground->Signal(SIGINT);
+  Outcome outcome = foreground->Wait(Milliseconds(60000));
+  close(fd);
+  EXPECT_EQ(outcome.exit, 0) << outcome.Text();
+  EXPECT_FALSE(IsMounted(place.path()));
+  EXPECT_EQ(ReadFile(cluster_->Path("f")), "bytes in flight");
+}
+
 TEST_F(Mount, FusermountAndUmountEndTheProcess) {
   for (const std::string& command : {"fusermount3 -u " + cluster_->mount(), "umount " + cluster_->mount()}) {
     std::ofstream(cluster_->Path("f")) << command;
