@@ -57,10 +57,7 @@ Task<Result<Attr>> Engine::SetAttr(const Cred& cred, InodeId inode, const AttrCh
     co_return attr;
   }
   ++state->pins;
-  if (change.size) {
-    co_await impl_->writer.BeginExclusive(state);
-    impl_->writer.Truncate(state, *change.size);
-  }
+  if (change.size) co_await impl_->writer.BeginExclusive(state);
   // What was written before must not change times or bits afterwards.
   if (!state->clean()) co_await impl_->writer.Flush(state);
   Result<pb::AttrResponse> response =

@@ -46,8 +46,8 @@ Task<Result<Opened>> Engine::Open(const Cred& cred, InodeId inode, int flags) {
   bool truncates = (flags & O_TRUNC) != 0;
   ++state->pins;
   if (truncates) {
+    // Written out first: it must not be lost if the truncation is refused.
     co_await impl_->writer.BeginExclusive(state);
-    impl_->writer.Truncate(state, 0);
     if (!state->clean()) co_await impl_->writer.Flush(state);
   }
   pb::OpenRequest request;
@@ -61,7 +61,10 @@ Task<Result<Opened>> Engine::Open(const Cred& cred, InodeId inode, int flags) {
     opened.handle = impl_->MakeHandle(state, cred, flags);
     bool known = state->attr.change != 0 || state->remembered_change != 0;
     ApplyAttr(*state, FromProto(response->attr()), truncates);
-    if (truncates) state->locations.clear();
+    if (truncates) {
+      state->locations.clear();
+      ++state->write_epoch;
+    }
     impl_->TakeExtents(*state, *response);
     bool foreign = std::exchange(state->foreign, false);
     opened.keep_cache = known && !foreign;
@@ -248,9 +251,11 @@ Task<Status> EngineImpl::SyncReplicas(StatePtr state, uint64_t index, LocationPt
     if (core.stopping || Core::Now() >= deadline) co_return Fail(error);
     ServerId suspect = bad < results.size() ? location->replicas[bad].server : ServerId{};
     Result<LocationPtr> again = Fail(error);
-    if (error.code == ErrorCode::kVersionMismatch) {
-      again = co_await locator.Refetch(state, index);
-    } else {
+    bool old = error.code == ErrorCode::kVersionMismatch;
+    if (old) again = co_await locator.Refetch(state, index);
+    // Not our place that is old: the replica.
+    bool report = !old || (again && (*again)->chunk == location->chunk && (*again)->version == location->version);
+    if (report) {
       again = co_await locator.Report(state, index, location, suspect, error.code, true);
     }
     if (!again) co_return Fail(std::move(again).error());

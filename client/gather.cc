@@ -89,8 +89,6 @@ void Gather::Cut(uint32_t begin, uint32_t end) {
   }
 }
 
-void Gather::Truncate(uint32_t offset) { Cut(offset, UINT32_MAX); }
-
 uint32_t Gather::end() const {
   return pieces_.empty() ? 0 : pieces_.rbegin()->first + pieces_.rbegin()->second.length;
 }

@@ -30,8 +30,6 @@ class Gather {
   static constexpr size_t kMaxSegments = 256;        // runs of bytes in one batch
 
   void Insert(uint32_t offset, const Buffer& data);
-  // Forgets everything from `offset` on.
-  void Truncate(uint32_t offset);
   size_t bytes() const { return bytes_; }
   bool empty() const { return pieces_.empty(); }
   uint32_t end() const;  // behind the last byte; 0 when empty

@@ -50,6 +50,7 @@ struct WriteOp {
   bool sync = false;
   bool sent = false;       // an answer is awaited
   bool done = false;       // applied by the whole chain
+  int timeouts = 0;        // tries without an answer: the next one may take longer
   SteadyTime deadline{};   // from the first attempt
 };
 using WriteOpPtr = std::shared_ptr<WriteOp>;

@@ -42,7 +42,6 @@ Task<Result<Opened>> Engine::Create(const Cred& cred, InodeId parent, std::strin
   opened.handle = impl_->MakeHandle(state, cred, flags);
   if (!opened.created && (flags & O_TRUNC) && !state->clean()) {
     // Data written here before the truncation was still on its way.
-    impl_->writer.Truncate(state, 0);
     AttrChange change;
     change.size = 0;
     Result<Attr> truncated = co_await SetAttr(cred, state->inode, change, opened.handle.get());

@@ -129,9 +129,10 @@ Task<Session::Slot> Session::TakeSlot() {
   co_return slot;
 }
 
-void Session::GiveSlot(const Slot& slot) {
+// A slot whose last request may still be under way at the metaserver is the last one to be used again.
+void Session::GiveSlot(const Slot& slot, bool answered) {
   if (slot.epoch != epoch_) return;
-  free_slots_.push_back(slot);
+  free_slots_.insert(answered ? free_slots_.end() : free_slots_.begin(), slot);
   slot_free_.WakeAll();
 }
 
@@ -150,7 +151,7 @@ Task<Result<Reply>> Session::Send(pb::Method method, google::protobuf::MessageLi
     ++slot.sequence;
   }
   Result<Reply> reply = co_await Attempts(method, request, caller, &slot, try_time);
-  GiveSlot(slot);
+  GiveSlot(slot, reply || reply.error().code != ErrorCode::kTimeout);
   co_return reply;
 }
 
@@ -183,6 +184,7 @@ Task<Result<Reply>> Session::Attempts(pb::Method method, google::protobuf::Messa
       }
     }
     sent = true;
+    SteadyTime began = Now();
     PendingReply pending = connection->Call(method, request, Payload(), std::min<Duration>(try_time, deadline - Now()));
     Result<Reply> reply = co_await pending;
     if (reply || !SendAgain(reply.error().code)) co_return reply;
@@ -193,7 +195,8 @@ Task<Result<Reply>> Session::Attempts(pb::Method method, google::protobuf::Messa
       co_return Fail(ErrorCode::kTimeout, "no answer from the metaserver: " + reply.error().message);
     }
     if (code == ErrorCode::kSessionEnded) DropSession(connection, reply.error());
-    if (code == ErrorCode::kTimeout && try_time <= kTryTime) connection->Close(reply.error());
+    // Silence is the connection's end; of one that answers others, this request alone waits for something.
+    if (code == ErrorCode::kTimeout && try_time <= kTryTime && connection->last_received() < began) connection->Close(reply.error());
     if (!connection->closed()) {  // it has answered: not yet
       Duration pause = std::min<Duration>(backoff, deadline - Now());
       backoff = std::min<Duration>(backoff * 2, 500ms);

@@ -83,7 +83,7 @@ class Session {
   Task<Result<Reply>> Attempts(pb::Method method, google::protobuf::MessageLite& request, pb::Caller* caller, Slot* slot,
                                Duration try_time);
   Task<Slot> TakeSlot();
-  void GiveSlot(const Slot& slot);
+  void GiveSlot(const Slot& slot, bool answered);
   Task<Result<std::shared_ptr<Connection>>> Connect(SteadyTime deadline);
   std::shared_ptr<Connection> current() const { return channels_[current_]->current(); }
   Task<Status> OpenSession(std::shared_ptr<Connection> connection);

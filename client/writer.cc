@@ -10,6 +10,8 @@ namespace shoal::client {
 namespace {
 
 constexpr Duration kSyncTry = 5s;         // a sync request waits for disks
+constexpr Duration kLongestTry = 60s;
+constexpr Duration kLongestPause = 500ms;
 constexpr Duration kConnectTry = 2s;
 constexpr int kNoSpaceRounds = 10;       // with growing pauses: about two seconds
 constexpr uint64_t kCommitBytes = 16 << 20;  // a file that grew by that much is committed
@@ -103,16 +105,6 @@ Task<Status> Writer::MakeRoom(size_t bytes) {
     if (!HasRoom(bytes)) co_await core_.room.Wait();
   }
   co_return Status{};
-}
-
-void Writer::Truncate(const StatePtr& state, uint64_t size) {
-  ++state->write_epoch;
-  for (auto& [index, writer] : state->writers) {
-    if ((index + 1) * kChunkSize <= size) continue;
-    size_t before = writer->gather.bytes();
-    writer->gather.Truncate(size > index * kChunkSize ? static_cast<uint32_t>(size - index * kChunkSize) : 0);
-    Credit(before - writer->gather.bytes());
-  }
 }
 
 void Writer::Credit(size_t bytes) {
@@ -220,8 +212,14 @@ Task<void> Writer::Run(StatePtr state, std::shared_ptr<ChunkWriter> writer) {
       continue;
     }
     if (!location || !location->chunk || location->lease == 0) {
+      SteadyTime deadline = StartClock(*writer->queue.front());
       Result<LocationPtr> granted = co_await locator_.Grant(state, writer->index);
-      if (!granted) GiveUp(state, *writer, granted.error());
+      if (granted) continue;
+      if (IsRetryable(granted.error().code) && Core::Now() < deadline) {
+        co_await core_.loop.Sleep(NextPause(*writer));
+      } else {
+        GiveUp(state, *writer, granted.error());
+      }
       continue;
     }
     const std::string& head = location->replicas.front().address;
@@ -231,9 +229,7 @@ Task<void> Writer::Run(StatePtr state, std::shared_ptr<ChunkWriter> writer) {
       if (!made) {
         writer->failed = true;
         writer->failure = made.error();
-        if (!writer->queue.empty() && writer->queue.front()->deadline == SteadyTime{}) {
-          writer->queue.front()->deadline = Core::Now() + core_.options.timeout;
-        }
+        if (!writer->queue.empty()) StartClock(*writer->queue.front());
         continue;
       }
       connection = *made;
@@ -243,6 +239,15 @@ Task<void> Writer::Run(StatePtr state, std::shared_ptr<ChunkWriter> writer) {
   }
   writer->running = false;
   Rest(state);
+}
+
+SteadyTime Writer::StartClock(WriteOp& op) const {
+  if (op.deadline == SteadyTime{}) op.deadline = Core::Now() + core_.options.timeout;
+  return op.deadline;
+}
+
+Duration Writer::NextPause(ChunkWriter& writer) {
+  return std::exchange(writer.pause, std::clamp<Duration>(writer.pause * 2, 5ms, kLongestPause));
 }
 
 // Sends what may be sent now: in order, nothing that overlaps an earlier request without an answer.
@@ -255,7 +260,7 @@ void Writer::SendWindow(const StatePtr& state, const std::shared_ptr<ChunkWriter
       if (!writer->queue[j]->done && Overlap(*writer->queue[j], *op)) return;
     }
     op->sent = true;
-    if (op->deadline == SteadyTime{}) op->deadline = Core::Now() + core_.options.timeout;
+    StartClock(*op);
     ++writer->in_flight;
     core_.tasks.Spawn(SendOne(state, writer, op, location, connection));
   }
@@ -287,7 +292,9 @@ Task<void> Writer::SendOne(StatePtr state, std::shared_ptr<ChunkWriter> writer, 
     next->set_address(place.address);
     next->set_live(place.live);
   }
+  // A disk that is slow, not dead, gets more time with each try: raising the version makes it no faster.
   Duration patience = op->sync ? std::max(kSyncTry, core_.options.write_try) : core_.options.write_try;
+  patience = std::min<Duration>(patience * (1 << std::min(op->timeouts, 5)), kLongestTry);
   PendingReply pending = connection->Call(pb::WRITE_CHUNK, request, op->payload, patience);
   Result<Reply> reply = co_await pending;
   --writer->in_flight;
@@ -298,9 +305,9 @@ Task<void> Writer::SendOne(StatePtr state, std::shared_ptr<ChunkWriter> writer, 
   }
   if (reply) {
     Applied(state, *writer, op, location, response.number());
-  } else if (!writer->failed) {
-    writer->failed = true;
-    writer->failure = reply.error();
+  } else {
+    if (reply.error().code == ErrorCode::kTimeout) ++op->timeouts;
+    if (!std::exchange(writer->failed, true)) writer->failure = reply.error();
   }
   state->progress.WakeAll();
 }
@@ -355,14 +362,15 @@ Task<Status> Writer::Recover(StatePtr state, std::shared_ptr<ChunkWriter> writer
   if (writer->queue.empty()) co_return Status{};
   SteadyTime deadline = writer->queue.front()->deadline;
   if (deadline != SteadyTime{} && Core::Now() >= deadline) co_return Fail(ErrorCode::kTimeout, "cannot write: " + error.message);
-  if (writer->pause > Duration{0}) co_await core_.loop.Sleep(writer->pause);
-  writer->pause = std::clamp<Duration>(writer->pause * 2, 5ms, 500ms);
+  if (Duration pause = NextPause(*writer); pause > Duration{0}) co_await core_.loop.Sleep(pause);
   if (core_.stopping || !location || !location->chunk) co_return Status{};
   switch (error.code) {
     case ErrorCode::kOverloaded:
-    case ErrorCode::kNotReady:
     case ErrorCode::kChecksumMismatch:  // damaged on its way
       co_return Status{};
+    case ErrorCode::kNotReady:  // in a recovery; one that takes long may have been given up by who began it
+      if (writer->pause < kLongestPause) co_return Status{};
+      break;
     case ErrorCode::kNoSpace:  // an answer, no failure: space may have been given back by the next round
       if (++writer->no_space < kNoSpaceRounds) co_return Status{};
       writer->no_space = 0;

@@ -42,8 +42,6 @@ class Writer {
   // Settle and Commit.
   Task<void> Flush(StatePtr state);
   Task<void> FlushAll();
-  // Forgets what is gathered (not what is sent) from `size` on.
-  void Truncate(const StatePtr& state, uint64_t size);
   // Waits until the truncation under way is over, and begins one: writes wait until EndExclusive.
   Task<void> BeginExclusive(StatePtr state);
   void EndExclusive(const StatePtr& state);
@@ -66,6 +64,9 @@ class Writer {
   void Applied(const StatePtr& state, ChunkWriter& writer, const WriteOpPtr& op, const LocationPtr& location,
                uint64_t number);
   Task<Status> Recover(StatePtr state, std::shared_ptr<ChunkWriter> writer, LocationPtr location, Error error);
+  // When the op was tried first, and until when.
+  SteadyTime StartClock(WriteOp& op) const;
+  static Duration NextPause(ChunkWriter& writer);
   void GiveUp(const StatePtr& state, ChunkWriter& writer, const Error& error);
   void SetError(InodeState& state, const Error& error);
   void Credit(size_t bytes);

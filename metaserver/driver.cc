@@ -76,6 +76,14 @@ Status Driver::CheckCaller(const pb::Caller& caller) const {
 
 // ---- slots ----
 
+// The file that a remembered request has opened, if it was one that opens.
+static InodeId OpenedBy(const pb::SlotRecord& record) {
+  bool opens = record.method() == pb::CREATE || record.method() == pb::OPEN;
+  pb::OpenResponse response;
+  if (!opens || !response.ParseFromString(record.response())) return {};
+  return InodeId(response.attr().inode());
+}
+
 Driver::SlotStep Driver::TakeSlot(Execution& x) {
   const pb::Caller& caller = x.call->caller();
   Session* session = context_.sessions->Find(SessionId(caller.session()));
@@ -97,6 +105,7 @@ Driver::SlotStep Driver::TakeSlot(Execution& x) {
       slot.sequence = record.sequence();
       slot.answered = true;
       slot.response = record.response();
+      slot.opened = OpenedBy(record);
     }
     slot.known = true;
   }
@@ -109,6 +118,8 @@ Driver::SlotStep Driver::TakeSlot(Execution& x) {
     x.serialized = slot.response;
     x.txn = slot.txn;
     x.replayed = true;
+    // Opened before a restart, and not told of by the client, which does not know it yet.
+    if (InodeId opened = std::exchange(slot.opened, InodeId{})) context_.sessions->AddOpen(session->id, opened);
     return SlotStep::kDone;
   }
   slot.sequence = caller.sequence();
@@ -188,6 +199,20 @@ bool Driver::TryCall(Execution& x, Needs* needs) {
   return true;
 }
 
+Task<void> Driver::RunPrerequisites(std::optional<InodeId> busy, Prerequisite prerequisite,
+                                    std::shared_ptr<OneShot<Status>> ended) {
+  if (busy) {
+    Task<void> wait = context_.busy->WaitFor(*busy);
+    co_await wait;
+  }
+  Status done;
+  if (prerequisite) {
+    Task<Status> task = prerequisite();
+    done = co_await task;
+  }
+  ended->Set(std::move(done));
+}
+
 Task<Status> Driver::Prepare(Needs needs, SteadyTime deadline) {
   if (needs.ids) {
     Task<Status> more = context_.ids->More();
@@ -199,13 +224,17 @@ Task<Status> Driver::Prepare(Needs needs, SteadyTime deadline) {
     Status fetched = co_await fetch;
     if (!fetched) co_return fetched;
   }
-  if (needs.busy) {
-    Task<void> wait = context_.busy->WaitFor(*needs.busy);
-    co_await wait;
-  }
-  if (needs.prerequisite) {
-    Task<Status> task = needs.prerequisite();
-    Status done = co_await task;
+  if (needs.busy || needs.prerequisite) {
+    // What takes too long goes on without this request, which must give its slot back.
+    auto ended = std::make_shared<OneShot<Status>>(context_.loop);
+    group_.Spawn(RunPrerequisites(std::move(needs.busy), std::move(needs.prerequisite), ended));
+    std::unique_ptr<EventLoop::Timer> timer;
+    if (deadline != SteadyTime::max()) {
+      auto late = [ended] { ended->Set(Fail(ErrorCode::kTimeout, "what the request waits for takes too long")); };
+      timer = context_.loop.RunAfter(std::max<Duration>(deadline - std::chrono::steady_clock::now(), 0ms), std::move(late));
+    }
+    OneShot<Status>& shot = *ended;
+    Status done = co_await shot;
     if (!done) co_return done;
   }
   if (needs.retry_after) co_await context_.loop.Sleep(*needs.retry_after);

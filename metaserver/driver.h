@@ -206,6 +206,8 @@ class Driver {
   // Applies a successful attempt; returns what its answer rests on.
   TxnId Apply(View& view);
   Task<Status> Prepare(Needs needs, SteadyTime deadline);
+  Task<void> RunPrerequisites(std::optional<InodeId> busy, Prerequisite prerequisite,
+                              std::shared_ptr<OneShot<Status>> ended);
   // From the slot to the end.
   Task<void> Drive(Execution* x);
   Task<void> ServeSlowly(std::unique_ptr<Execution> x);

@@ -26,6 +26,7 @@ struct SlotState {
   bool running = false;
   bool answered = false;     // `response` is the answer to `sequence`
   std::string response;
+  InodeId opened;            // read from the store: what the answer says was opened
   TxnId txn;
   std::unique_ptr<WaitList> joined;  // retries that wait for the first execution
 };

@@ -191,6 +191,7 @@ void ConnectionImpl::Deliver(const FrameHeader& header, Buffer message, Buffer p
   Status status = CheckMessage(header, message.view());
   if (status) status = CheckPeerFrame(header);
   if (!status) return Shut(status.error(), false);
+  last_received_ = std::chrono::steady_clock::now();
   if (header.kind == kRequestKind) return DeliverRequest(header, std::move(message), std::move(payload));
   auto it = pending_.find(header.id);
   if (it == pending_.end()) return;  // its caller has given up

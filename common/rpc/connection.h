@@ -47,6 +47,7 @@ class ConnectionImpl final : public Connection {
   pb::Role peer_role() const override { return peer_role_; }
   const std::string& peer_name() const override { return peer_name_; }
   size_t queued_bytes() const override { return queued_bytes_; }
+  SteadyTime last_received() const override { return last_received_; }
 
  protected:
   void SendResponse(uint64_t id, pb::Method method, ErrorCode status, const google::protobuf::MessageLite* message,
@@ -118,6 +119,7 @@ class ConnectionImpl final : public Connection {
   bool waiting_writable_ = false;
   asio::steady_timer credit_;  // never fires by itself: cancelled when credit comes back
 
+  SteadyTime last_received_{};
   uint64_t next_id_ = 1;
   std::unordered_map<uint64_t, std::shared_ptr<PendingState>> pending_;
   std::unique_ptr<EventLoop::Timer> deadline_timer_;

@@ -168,6 +168,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   virtual const std::string& peer_name() const = 0;
   // Bytes waiting to be sent.
   virtual size_t queued_bytes() const = 0;
+  // When a frame came in last.
+  virtual SteadyTime last_received() const = 0;
 
   // For whoever owns the other end's meaning (a session, a registered server): set once by a handler.
   std::shared_ptr<void> attachment;

@@ -80,6 +80,33 @@ TEST(ClientSession, AnAbsentMetaserverIsATimeout) {
   EXPECT_LT(steady_clock::now() - start, 5s);
 }
 
+// One request that waits at the metaserver neither ends the connection nor holds up the next one.
+TEST(ClientSession, ARequestWithoutAnAnswerHoldsUpNobody) {
+  FakeCluster c;
+  c.options.timeout = 1s;
+  c.Start();
+  uint32_t stuck_slot = 0, next_slot = 0;
+  auto slot_of = [](Request& request) {
+    pb::MkdirRequest message;
+    EXPECT_TRUE(request.Parse(message));
+    return message.caller().slot();
+  };
+  c.meta.SetHook(pb::MKDIR, [&](Request& request) {
+    stuck_slot = slot_of(request);
+    return c.Hold()(request);
+  });
+  auto stuck = c.Begin(c.engine->Mkdir(c.cred, kRootInode, "stuck", 0755));
+  while (stuck.wait_for(100ms) != std::future_status::ready) EXPECT_TRUE(c.Run(c.engine->GetAttr(c.cred, kRootInode)));
+  EXPECT_EQ(stuck.get().error().code, ErrorCode::kTimeout);
+  c.meta.SetHook(pb::MKDIR, [&](Request& request) {
+    next_slot = slot_of(request);
+    return false;
+  });
+  EXPECT_TRUE(c.Run(c.engine->Mkdir(c.cred, kRootInode, "next", 0755)));
+  EXPECT_NE(next_slot, stuck_slot);
+  EXPECT_EQ(c.meta.sessions.size(), 1u);
+}
+
 TEST(ClientData, ASmallFileTakesFewMessages) {
   FakeCluster c;
   c.Start();
@@ -178,6 +205,46 @@ TEST(ClientData, AFullServerIsAnAnswerAndNoFailure) {
   EXPECT_EQ(full.error().code, ErrorCode::kNoSpace);
   EXPECT_LT(steady_clock::now() - start, 10s);
   EXPECT_TRUE(c.meta.reports.empty());
+  EXPECT_TRUE(c.Run(c.engine->Release(std::move(file))));
+}
+
+TEST(ClientData, ARecoveryThatNobodyEndsIsReported) {
+  FakeCluster c;
+  c.Start();
+  HandlePtr file = c.Create(O_RDWR);
+  c.chunk[0]->SetHook(pb::WRITE_CHUNK, AnswerError(ErrorCode::kNotReady));
+  ASSERT_TRUE(c.Write(*file, 0, "abc"));
+  auto start = steady_clock::now();
+  ASSERT_TRUE(c.Run(c.engine->Fsync(*file, false)));
+  EXPECT_LT(steady_clock::now() - start, 5s);
+  ASSERT_EQ(c.meta.reports.size(), 1u);
+  EXPECT_TRUE(c.Run(c.engine->Release(std::move(file))));
+}
+
+TEST(ClientData, AGrantIsAskedForAgain) {
+  FakeCluster c;
+  c.Start();
+  HandlePtr file = c.Create(O_RDWR);
+  c.meta.SetHook(pb::GRANT_WRITE, AnswerError(ErrorCode::kChainFailed, 2));
+  ASSERT_TRUE(c.Write(*file, 64 << 20, "abc"));
+  Status flushed = c.Run(c.engine->Flush(*file));
+  EXPECT_TRUE(flushed) << ToString(flushed.error());
+  EXPECT_TRUE(c.Run(c.engine->Release(std::move(file))));
+}
+
+TEST(ClientData, ARefusedTruncationLosesNothing) {
+  FakeCluster c;
+  c.Start();
+  HandlePtr file = c.Create(O_RDWR);
+  ASSERT_TRUE(c.Write(*file, 0, "abc"));
+  c.meta.SetHook(pb::OPEN, AnswerError(ErrorCode::kAccessDenied));
+  EXPECT_FALSE(c.Run(c.engine->Open(c.cred, file->inode(), O_WRONLY | O_TRUNC)));
+  c.meta.SetHook(pb::SET_ATTR, AnswerError(ErrorCode::kReadOnly));
+  ASSERT_TRUE(c.Write(*file, 3, "def"));
+  AttrChange change;
+  change.size = 0;
+  EXPECT_FALSE(c.Run(c.engine->SetAttr(c.cred, file->inode(), change, file.get())));
+  EXPECT_EQ(c.Read(*file, 0, 10), "abcdef");
   EXPECT_TRUE(c.Run(c.engine->Release(std::move(file))));
 }
 

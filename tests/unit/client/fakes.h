@@ -155,6 +155,7 @@ class FakeMeta : public FakeServer {
     Serve<pb::ReleaseRequest>(pb::RELEASE, [](Request r, auto) { r.Answer(pb::ReleaseResponse()); });
     Serve<pb::FsyncRequest>(pb::FSYNC, [](Request r, auto) { r.Answer(pb::FsyncResponse()); });
     Serve<pb::SetLockRequest>(pb::SET_LOCK, [](Request r, auto) { r.Answer(pb::SetLockResponse()); });
+    Serve<pb::SetAttrRequest>(pb::SET_ATTR, [](Request r, auto) { r.Answer(pb::AttrResponse()); });
     Serve<pb::MkdirRequest>(pb::MKDIR, [](Request r, auto) { r.Answer(pb::AttrResponse()); });
     Serve<pb::CreateRequest>(pb::CREATE, [this](Request r, pb::CreateRequest m) {
       uint64_t inode = next_inode++;

@@ -87,10 +87,6 @@ TEST(Gather, AgainstAByteModel) {
         auto value = static_cast<uint8_t>(random());
         g.Insert(offset, Bytes(length, value));
         for (uint32_t i = offset; i < offset + length; ++i) model[i] = truth[i] = value;
-      } else if (kind < 95) {
-        uint32_t from = random() % kSize;
-        g.Truncate(from);
-        for (uint32_t i = from; i < kSize; ++i) model[i].reset(), truth[i] = sent[i];
       } else if (!g.empty()) {
         WriteBatch batch = g.Take();
         uint32_t last = 0;

@@ -44,6 +44,54 @@ TEST_F(RetryTest, AcrossACrash) {
   EXPECT_EQ(CodeOf(Send(Request("e", 3, 0))), ErrorCode::kOk);
 }
 
+TEST_F(RetryTest, AnAnswerAfterACrashCountsTheOpen) {
+  pb::CreateRequest request;
+  *request.mutable_caller() = Request("", 3, 1).caller();
+  request.set_parent(kRoot);
+  request.set_name("f");
+  request.set_open(true);
+  auto first = h.Call<pb::OpenResponse>(pb::CREATE, request);
+  ASSERT_TRUE(first);
+  h.CrashAndRestart();  // before the client has heard of it
+  h.Resume("client-1", h.session());
+  InodeId inode(first->attr().inode());
+  auto is_open = [&] {
+    bool open = false;
+    h.loop().Sync([&] { open = h.context().sessions->IsOpen(SessionId(h.session()), inode); });
+    return open;
+  };
+  EXPECT_FALSE(is_open());
+  for (int i = 0; i < 2; ++i) {
+    auto again = h.Call<pb::OpenResponse>(pb::CREATE, request);
+    ASSERT_TRUE(again) << ToString(again.error());
+    EXPECT_EQ(again->SerializeAsString(), first->SerializeAsString());
+    EXPECT_TRUE(is_open());
+  }
+  h.loop().Sync([&] {
+    Session* session = h.context().sessions->Find(SessionId(h.session()));
+    EXPECT_EQ(session->opens[inode], 1u);
+  });
+}
+
+// Its slot is free again, whatever it waits for.
+TEST_F(RetryTest, NothingWaitsBeyondItsDeadline) {
+  uint64_t file = fs.Create(kRoot, "file")->inode();
+  auto run = [&](std::function<Status(View&)> op) {
+    SteadyTime deadline = std::chrono::steady_clock::now() + 50ms;
+    return RunOn(h.loop(), h.context().driver->Execute(std::move(op), CommitLevel::kLogged, deadline));
+  };
+  h.loop().Sync([&] { h.context().busy->Set(InodeId(file)); });
+  EXPECT_EQ(CodeOf(run([&](View& view) { return view.WaitWhileBusy(InodeId(file)); })), ErrorCode::kTimeout);
+  h.loop().Sync([&] { h.context().busy->Clear(InodeId(file)); });
+  OneShot<int> never(h.loop());
+  auto waits = [&]() -> Task<Status> { return [](OneShot<int>& shot) -> Task<Status> {
+    co_await shot;
+    co_return Status();
+  }(never); };
+  EXPECT_EQ(CodeOf(run([&](View& view) { return view.Require(waits); })), ErrorCode::kTimeout);
+  h.loop().Sync([&] { never.Set(1); });
+}
+
 TEST_F(RetryTest, OldRequestsAreRefused) {
   ASSERT_TRUE(Send(Request("a", 0, 1)));
   ASSERT_TRUE(Send(Request("b", 0, 2)));
