@@ -7,6 +7,7 @@
 #include <random>
 
 #include "common/proto/meta.pb.h"
+#include "common/rpc/frame.h"
 #include "common/rpc/rpc.h"
 
 #include <arpa/inet.h>
@@ -243,6 +244,34 @@ TEST_F(RpcTest, ADamagedMessageIsNoticed) {
   char sink[64];
   EXPECT_LE(read(fd, sink, sizeof sink), 0);  // closed without an answer
   close(fd);
+}
+
+TEST_F(RpcTest, OneWhoOnlyClaimsToBeAMetaserverIsNotBelieved) {
+  using namespace rpc_internal;
+  server_context_.role = pb::ROLE_CHUNKSERVER;
+  server_context_.incarnation = 3;
+  int fd = RawSocket();
+  auto send = [&](pb::Method method, const google::protobuf::MessageLite& message) {
+    std::string body = message.SerializeAsString(), bytes(kHeaderSize, '\0');
+    FrameHeader header{.kind = kRequestKind, .method = static_cast<uint16_t>(method), .id = 1, .txn = 99, .incarnation = 99};
+    header.message_size = static_cast<uint32_t>(body.size());
+    EncodeHeader(header, body, reinterpret_cast<uint8_t*>(bytes.data()));
+    bytes += body;
+    ASSERT_EQ(write(fd, bytes.data(), bytes.size()), static_cast<ssize_t>(bytes.size()));
+  };
+  pb::HelloRequest hello;
+  hello.set_role(pb::ROLE_METASERVER);
+  hello.set_nonce(std::string(32, 'n'));
+  send(pb::HELLO, hello);
+  pb::ProveRequest prove;
+  prove.set_proof("none");
+  send(pb::PROVE, prove);
+  char sink[4096];
+  while (read(fd, sink, sizeof sink) > 0) {
+  }
+  close(fd);
+  EXPECT_EQ(server_context_.incarnation.load(), 3u);
+  EXPECT_EQ(server_context_.txn.load(), 0u);
 }
 
 TEST_F(RpcTest, RefusesToListenBeyondLoopbackAndOnATakenPort) {
