@@ -89,10 +89,11 @@ Status CheckLogs(const std::string& dir) {
   size_t keep = 0;
   for (const LogFile& log : logs) {
     TRY_ASSIGN(std::string bytes, ReadAll(log.path));
+    // An older log was synced before anything was written to this one.
+    if (bad && !bytes.empty()) return Fail(Damaged(bad->path, fmt::format("at byte {}", keep)));
     LogReader reader(bytes);
     LogRecord record;
     while (reader.Next(&record)) {
-      if (bad) return Fail(Damaged(bad->path, fmt::format("at byte {}", keep)));  // it was synced before this one began
       if (reader.damaged()) {
         // Behind damage only one thing counts: was what is missing known to be durable?
         if (record.durable > last) return Fail(Damaged(log.path, fmt::format("at byte {}", reader.damaged_at())));
