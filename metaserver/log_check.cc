@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
 #include <filesystem>
 #include <vector>
 
@@ -66,8 +67,10 @@ Result<std::vector<LogFile>> FindLogs(const std::string& dir) {
   if (!fs::exists(dir, error)) return logs;
   for (const auto& entry : fs::directory_iterator(dir, error)) {
     const std::string name = entry.path().filename();
-    if (!name.ends_with(".log") || name.find_first_not_of("0123456789") != name.size() - 4) continue;
-    logs.push_back({std::stoull(name), entry.path()});
+    uint64_t number = 0;
+    auto [end, bad] = std::from_chars(name.data(), name.data() + name.size(), number);
+    if (bad != std::errc() || std::string_view(end) != ".log") continue;  // none of LevelDB's
+    logs.push_back({number, entry.path()});
   }
   if (error) return Fail(ErrnoError(error.value(), "reading " + dir));
   std::sort(logs.begin(), logs.end(), [](const LogFile& a, const LogFile& b) { return a.number < b.number; });

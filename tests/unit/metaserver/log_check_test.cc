@@ -141,6 +141,12 @@ TEST_F(LogCheckTest, DamageInALogThatWasLeftForAnotherIsRefused) {
   EXPECT_TRUE(CheckLogs(dir_));
 }
 
+TEST_F(LogCheckTest, FilesThatAreNoLogsAreLeftAlone) {
+  Write(20, 5);
+  for (const char* name : {".log", "x.log", "1.log2", "99999999999999999999999999.log"}) std::ofstream(dir_ + "/" + name) << name;
+  EXPECT_TRUE(CheckLogs(dir_));
+}
+
 TEST_F(LogCheckTest, AGapIsRefused) {
   Write(20, 5, 12);
   Status checked = CheckLogs(dir_);
