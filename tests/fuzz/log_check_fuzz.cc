@@ -1,11 +1,12 @@
 // The check of LevelDB's logs before LevelDB opens them.
 //
 // Kind 'd' damages the log of a real database: what the check lets pass (or cuts), LevelDB opens with paranoid checks.
-// Kind 'p' makes logs of arbitrary pieces with right checksums, kind 'r' takes the bytes as they are.
+// Kind 'p' makes logs of arbitrary pieces with right checksums, kind 'r' takes the bytes as they are, kind 'n' as a
+// file's name.
 #include <leveldb/db.h>
 #include <leveldb/write_batch.h>
 
-#include <array>
+#include <climits>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -168,7 +169,10 @@ std::vector<std::string> fuzz::Seeds() {
       "p\1" + Sized("damaged batch") + commit(4, 3),
       "p\2" + Sized(BatchBytes(1, 0).substr(0, 20)) + "\4" + Sized(BatchBytes(1, 0).substr(20)) + "\6" + Sized("junk"),
       "p" + commit(1, 0) + std::string("\0\1", 2) + commit(2, 0),  // two logs
-      "r" + Piece(1, BatchBytes(1, 0))};
+      "r" + Piece(1, BatchBytes(1, 0)),
+      "n0000001.log",
+      "n.log",
+      "n" + std::string(30, '9') + ".log"};
   for (uint32_t at : {0u, 4u, 6u, 7u, 19u, 300u, 1000u, 21000u, 32768u, 33000u, 62000u, 81000u})
     seeds.push_back(damage(at, "damage"));
   return seeds;
@@ -193,6 +197,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     CheckOnce(fixture.dir);
   } else if (kind == 'r') {
     WriteFile(fixture.dir / "000001.log", input.Rest());
+    CheckOnce(fixture.dir);
+  } else if (kind == 'n') {
+    std::string name(input.Take(NAME_MAX));
+    std::erase_if(name, [](char c) { return c == '/' || c == 0; });
+    if (name.empty() || name == "." || name == "..") return 0;
+    WriteFile(fixture.dir / name, input.Rest());
     CheckOnce(fixture.dir);
   }
   return 0;
