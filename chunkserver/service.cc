@@ -8,13 +8,14 @@
 namespace shoal {
 
 Task<Result<std::shared_ptr<Connection>>> Peers::Get(std::string address, int lane, Duration timeout) {
-  auto& channel = channels_[{address, lane}];
-  if (!channel) {
+  auto found = channels_.find({address, lane});
+  if (found == channels_.end()) {
     auto parsed = Address::Parse(address, kChunkPort);
     if (!parsed) co_return Fail(std::move(parsed).error());
-    channel = std::make_unique<Channel>(loop_, context_, *parsed);
+    found = channels_.emplace(std::pair(address, lane), std::make_unique<Channel>(loop_, context_, *parsed)).first;
   }
-  co_return co_await channel->Get(timeout);
+  Channel& channel = *found->second;
+  co_return co_await channel.Get(timeout);
 }
 
 std::shared_ptr<Connection> Peers::current(const std::string& address, int lane) {

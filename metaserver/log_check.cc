@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
 #include <filesystem>
 #include <vector>
 
@@ -66,8 +67,10 @@ Result<std::vector<LogFile>> FindLogs(const std::string& dir) {
   if (!fs::exists(dir, error)) return logs;
   for (const auto& entry : fs::directory_iterator(dir, error)) {
     const std::string name = entry.path().filename();
-    if (!name.ends_with(".log") || name.find_first_not_of("0123456789") != name.size() - 4) continue;
-    logs.push_back({std::stoull(name), entry.path()});
+    uint64_t number = 0;
+    auto [end, bad] = std::from_chars(name.data(), name.data() + name.size(), number);
+    if (bad != std::errc() || std::string_view(end) != ".log") continue;  // none of LevelDB's
+    logs.push_back({number, entry.path()});
   }
   if (error) return Fail(ErrnoError(error.value(), "reading " + dir));
   std::sort(logs.begin(), logs.end(), [](const LogFile& a, const LogFile& b) { return a.number < b.number; });
@@ -89,10 +92,11 @@ Status CheckLogs(const std::string& dir) {
   size_t keep = 0;
   for (const LogFile& log : logs) {
     TRY_ASSIGN(std::string bytes, ReadAll(log.path));
+    // An older log was synced before anything was written to this one.
+    if (bad && !bytes.empty()) return Fail(Damaged(bad->path, fmt::format("at byte {}", keep)));
     LogReader reader(bytes);
     LogRecord record;
     while (reader.Next(&record)) {
-      if (bad) return Fail(Damaged(bad->path, fmt::format("at byte {}", keep)));  // it was synced before this one began
       if (reader.damaged()) {
         // Behind damage only one thing counts: was what is missing known to be durable?
         if (record.durable > last) return Fail(Damaged(log.path, fmt::format("at byte {}", reader.damaged_at())));

@@ -171,6 +171,7 @@ Status ConnectionImpl::TakeFrames() {
 }
 
 Status ConnectionImpl::CheckPeerFrame(const FrameHeader& header) {
+  if (side_ == Side::kServer && state_ != State::kReady) return {};  // its role is only what it says
   if (peer_role_ == pb::ROLE_METASERVER && context_.role != pb::ROLE_METASERVER) {
     uint32_t known = context_.incarnation.load(std::memory_order_relaxed);
     if (header.incarnation < known) {

@@ -120,7 +120,8 @@ Status DataOps::GrantWrite(View& view, const pb::GrantWriteRequest& request, pb:
   const pb::InodeRecord* inode = nullptr;
   TRY(CheckMayWrite(view, id, request.caller(), &inode));
   uint32_t count = std::min(std::max(request.count(), 1u), kMaxGrants);
-  if (request.first_index() + count > kMaxFileSize / kChunkSize) {
+  constexpr uint64_t kMaxChunks = kMaxFileSize / kChunkSize;
+  if (request.first_index() > kMaxChunks || request.first_index() + count > kMaxChunks) {
     return Fail(ErrorCode::kFileTooBig, "behind the largest size of a file");
   }
   for (uint32_t i = 0; i < count; i++) view.Want<pb::ExtentRecord>(ExtentKey(id, request.first_index() + i));

@@ -50,6 +50,17 @@ TEST_F(ChainTest, ARetryIsAnsweredNotApplied) {
   for (size_t i : all_) EXPECT_EQ(*Read(i, 7, 0, 7), "new new");
 }
 
+TEST_F(ChainTest, AnAddressThatIsNoneIsAnErrorEachTime) {
+  pb::WriteChunkRequest message = WriteRequest(all_, 7, 0, "abc");
+  message.set_create(true);
+  message.mutable_chain(0)->set_address("host:99999");
+  for (int i = 0; i < 2; ++i) {
+    Status refused = Send(0, message, "abc");
+    ASSERT_FALSE(refused.has_value());
+    EXPECT_NE(refused.error().code, ErrorCode::kUnavailable) << "the server lives";
+  }
+}
+
 TEST_F(ChainTest, DamagedPayloadsAreNotStored) {
   ASSERT_TRUE(Write(all_, 7, 0, "good").has_value());
   pb::WriteChunkRequest message = WriteRequest(all_, 7, 0, "evil");

@@ -7,6 +7,7 @@
 #include <random>
 
 #include "common/proto/meta.pb.h"
+#include "common/rpc/frame.h"
 #include "common/rpc/rpc.h"
 
 #include <arpa/inet.h>
@@ -245,6 +246,34 @@ TEST_F(RpcTest, ADamagedMessageIsNoticed) {
   close(fd);
 }
 
+TEST_F(RpcTest, OneWhoOnlyClaimsToBeAMetaserverIsNotBelieved) {
+  using namespace rpc_internal;
+  server_context_.role = pb::ROLE_CHUNKSERVER;
+  server_context_.incarnation = 3;
+  int fd = RawSocket();
+  auto send = [&](pb::Method method, const google::protobuf::MessageLite& message) {
+    std::string body = message.SerializeAsString(), bytes(kHeaderSize, '\0');
+    FrameHeader header{.kind = kRequestKind, .method = static_cast<uint16_t>(method), .id = 1, .txn = 99, .incarnation = 99};
+    header.message_size = static_cast<uint32_t>(body.size());
+    EncodeHeader(header, body, reinterpret_cast<uint8_t*>(bytes.data()));
+    bytes += body;
+    ASSERT_EQ(write(fd, bytes.data(), bytes.size()), static_cast<ssize_t>(bytes.size()));
+  };
+  pb::HelloRequest hello;
+  hello.set_role(pb::ROLE_METASERVER);
+  hello.set_nonce(std::string(32, 'n'));
+  send(pb::HELLO, hello);
+  pb::ProveRequest prove;
+  prove.set_proof("none");
+  send(pb::PROVE, prove);
+  char sink[4096];
+  while (read(fd, sink, sizeof sink) > 0) {
+  }
+  close(fd);
+  EXPECT_EQ(server_context_.incarnation.load(), 3u);
+  EXPECT_EQ(server_context_.txn.load(), 0u);
+}
+
 TEST_F(RpcTest, RefusesToListenBeyondLoopbackAndOnATakenPort) {
   RpcServer other({&server_loop_}, server_context_, dispatcher_);
   auto beyond = other.Listen({"0.0.0.0", 0});
@@ -291,7 +320,7 @@ TEST(AddressTest, Parses) {
   EXPECT_EQ(Address::Parse("h:9", 7)->ToString(), "h:9");
   EXPECT_EQ(Address::Parse("[::1]:9", 7)->ToString(), "[::1]:9");
   EXPECT_EQ(Address::Parse("[::1]", 7)->ToString(), "[::1]:7");
-  for (const char* bad : {"", ":5", "h:", "h:x", "h:70000", "::1", "[::1", "[::1]5"}) EXPECT_FALSE(Address::Parse(bad, 7)) << bad;
+  for (const char* bad : {"", ":5", "h:", "h:x", "h:70000", "::1", "[::1", "[::1]5", "[[::1]:5", "h]", "h[:5"}) EXPECT_FALSE(Address::Parse(bad, 7)) << bad;
 }
 
 }  // namespace

@@ -129,6 +129,24 @@ TEST_F(LogCheckTest, DamageBehindTheDurablePointIsCutThere) {
   EXPECT_LE(last, 21u);
 }
 
+TEST_F(LogCheckTest, DamageInALogThatWasLeftForAnotherIsRefused) {
+  Write(20, 5);
+  Damage(fs::file_size(LogPath()) - 50);
+  const std::string next = dir_ + "/999999.log";
+  std::ofstream(next) << "damaged from its first byte on";
+  Status checked = CheckLogs(dir_);
+  ASSERT_FALSE(checked);
+  EXPECT_EQ(checked.error().code, ErrorCode::kCorrupt);
+  fs::resize_file(next, 0);  // made, but nothing was written to it: the older one need not have been synced
+  EXPECT_TRUE(CheckLogs(dir_));
+}
+
+TEST_F(LogCheckTest, FilesThatAreNoLogsAreLeftAlone) {
+  Write(20, 5);
+  for (const char* name : {".log", "x.log", "1.log2", "99999999999999999999999999.log"}) std::ofstream(dir_ + "/" + name) << name;
+  EXPECT_TRUE(CheckLogs(dir_));
+}
+
 TEST_F(LogCheckTest, AGapIsRefused) {
   Write(20, 5, 12);
   Status checked = CheckLogs(dir_);

@@ -58,6 +58,16 @@ class ServiceTest : public testing::Test {
   pb::Extent extent;
 };
 
+TEST_F(ServiceTest, NoGrantBehindTheLargestSize) {
+  const uint64_t chunks = kMaxFileSize / kChunkSize;
+  EXPECT_TRUE(client->Grant(inode, chunks - 1));
+  for (uint64_t index : {chunks, UINT64_MAX}) {
+    auto refused = client->Grant(inode, index);
+    ASSERT_FALSE(refused) << index;
+    EXPECT_EQ(refused.error().code, ErrorCode::kFileTooBig);
+  }
+}
+
 TEST_F(ServiceTest, GrantCommitAndTotals) {
   auto extents = client->Extents(inode);
   ASSERT_EQ(extents.size(), 1u);
