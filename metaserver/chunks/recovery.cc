@@ -14,12 +14,27 @@ constexpr Duration kRaiseTimeout = 60s;   // levelling may copy a whole chunk
 constexpr Duration kAttemptTime = 25s;
 constexpr int kAttempts = 5;         // each may find another source unreadable
 constexpr Duration kHopelessPause = 200ms;  // before "no replica is alive" is answered: the asker tries again at once
+constexpr Duration kLately = 5s;
+constexpr size_t kMaxFailed = 10000;
 
 }  // namespace
 
 bool Recovery::Raising(ChunkId chunk) const {
   auto it = running_.find(chunk);
   return it != running_.end() && it->second->raising;
+}
+
+bool Recovery::FailedLately(ChunkId chunk) const {
+  auto it = failed_.find(chunk);
+  return it != failed_.end() && std::chrono::steady_clock::now() - it->second < kLately;
+}
+
+void Recovery::NoteEnd(ChunkId chunk, bool failed) {
+  failed_.erase(chunk);
+  if (!failed) return;
+  auto now = std::chrono::steady_clock::now();
+  if (failed_.size() >= kMaxFailed) std::erase_if(failed_, [&](const auto& f) { return now - f.second >= kLately; });
+  failed_[chunk] = now;
 }
 
 Task<Status> Recovery::WaitFor(ChunkId chunk) {
@@ -45,6 +60,7 @@ Task<Status> Recovery::Recover(RecoveryRequest request) {
   Task<Status> task = RunAll(request, run);
   run->status = co_await task;
   running_.erase(request.chunk);
+  NoteEnd(request.chunk, !run->status);
   run->done.WakeAll();
   co_return run->status;
 }
@@ -78,17 +94,15 @@ Task<Status> Recovery::Attempt(const RecoveryRequest* request, Run* run) {
   if (!begun) co_return Fail(begun.error());
   if (plan.done) co_return Status();
 
-  Task<void> freeze = FreezeAll(&plan, request);
-  co_await freeze;
-  run->raising = true;
-  Task<Status> raise = RaiseAll(&plan, request);
-  Status raised = co_await raise;
-  if (!raised) co_return raised;
-
-  std::function<Status(View&)> commit = [&](View& view) { return Commit(view, *request, plan); };
-  Task<Result<TxnId>> end = RunOp(state_, std::move(commit), CommitLevel::kDurable);
-  Result<TxnId> committed = co_await end;
-  if (!committed) co_return Fail(committed.error());
+  Task<Status> carry = Carry(&plan, request);
+  Status done = co_await carry;
+  if (!done && plan.untouched) {
+    std::function<Status(View&)> withdraw = [&](View& view) { return Withdraw(view, request->chunk, plan); };
+    Task<Result<TxnId>> undo = RunOp(state_, std::move(withdraw), CommitLevel::kLogged);
+    Result<TxnId> undone = co_await undo;
+    if (!undone) co_return Fail(undone.error());
+  }
+  if (!done) co_return done;
   state_.recoveries.Add();
   std::string kept, left;
   for (const Member& m : plan.members) {
@@ -98,6 +112,27 @@ Task<Status> Recovery::Attempt(const RecoveryRequest* request, Run* run) {
   LogInfo("chunk {}: version {} on servers {}{}{}", request->chunk.value, plan.new_version, kept,
           left.empty() ? "" : ", without ", left);
   co_return Status();
+}
+
+// From the stored intent to the committed record.
+Task<Status> Recovery::Carry(Plan* plan, const RecoveryRequest* request) {
+  Task<void> freeze = FreezeAll(plan, request);
+  co_await freeze;
+  plan->run->raising = true;
+  Task<Status> raise = RaiseAll(plan, request);
+  Status raised = co_await raise;
+  if (!raised) co_return raised;
+  std::function<Status(View&)> commit = [&](View& view) { return Commit(view, *request, *plan); };
+  Task<Result<TxnId>> end = RunOp(state_, std::move(commit), CommitLevel::kDurable);
+  Result<TxnId> committed = co_await end;
+  if (!committed) co_return Fail(committed.error());
+  co_return Status();
+}
+
+Status Recovery::Withdraw(View& view, ChunkId chunk, const Plan& plan) {
+  TRY_ASSIGN(const pb::ChunkRecord* record, view.GetChunk(chunk));
+  if (record && record->pending_version() == plan.new_version) view.MutableChunk(chunk)->clear_pending_version();
+  return {};
 }
 
 Status Recovery::Intent(View& view, const RecoveryRequest& request, Plan* plan) {
@@ -116,9 +151,16 @@ Status Recovery::Intent(View& view, const RecoveryRequest& request, Plan* plan) 
     return Fail(ErrorCode::kNotEnoughServers, fmt::format("{} chunkservers are alive, {} are needed to write",
                                                           state_.possible_servers(), min_copies));
   }
+  bool hope = std::ranges::any_of(record->replicas(), [&](const pb::ReplicaRecord& r) {
+    return r.instance() != request.bad.value && !state_.IsDead(r.server());
+  });
+  if (!hope) {
+    return Fail(ErrorCode::kUnavailable, fmt::format("no replica of chunk {} is alive", request.chunk.value));
+  }
   TRY_ASSIGN(plan->lease, view.NewLease());
   TRY_ASSIGN(plan->order, view.NewOrder());
   auto* changed = view.MutableChunk(request.chunk);
+  plan->untouched = changed->pending_version() == 0;
   plan->new_version = std::max(changed->version(), changed->pending_version()) + 1;
   changed->set_pending_version(plan->new_version);
   changed->set_lease(plan->lease);
@@ -193,6 +235,7 @@ Task<Status> Recovery::RaiseAll(Plan* plan, const RecoveryRequest* request) {
   };
   for (Member& m : plan->members) {
     if (m.outcome == Outcome::kStuck) {
+      plan->untouched = false;  // others may be frozen: only a raise ends that
       co_return Fail(ErrorCode::kNotReady, fmt::format("chunkserver {} does not answer for chunk {}: {}",
                                                        m.replica.server(), request->chunk.value, ToString(m.error)));
     }
@@ -209,6 +252,7 @@ Task<Status> Recovery::RaiseAll(Plan* plan, const RecoveryRequest* request) {
     }
     co_return Status();  // nobody has anything: placed anew in the commit
   }
+  plan->untouched = false;
   if (request->extra) {
     Member extra;
     extra.replica.set_server(request->extra_server);

@@ -23,8 +23,8 @@ struct RecoveryRequest {
 // Raises versions: a durable intent in the chunk record, freeze of all members, the one with the highest applied write
 // becomes the source, all are levelled and raised, the record is committed and durable when Recover returns. Members
 // are left out only when their server is dead, they themselves are missing or bad, or `bad` names them; never the last
-// good one. A member whose server is only suspect is waited for. One recovery per chunk at a time; who comes
-// second waits for the first. Namespace thread; owner: ChunkService.
+// good one. A member whose server is only suspect is waited for. When nobody can be raised, nothing has changed. One
+// recovery per chunk at a time; who comes second waits for the first. Namespace thread; owner: ChunkService.
 // Errors: kNotFound (no such chunk), kNotEnoughServers, kUnavailable (no live replica), kNotReady (a member could not
 // be asked in time).
 class Recovery {
@@ -34,6 +34,8 @@ class Recovery {
   // Replicas are being raised just now: wait before reading them.
   bool Raising(ChunkId chunk) const;
   bool Running(ChunkId chunk) const { return running_.contains(chunk); }
+  // The last one failed moments ago: who only wants to read need not try again.
+  bool FailedLately(ChunkId chunk) const;
   Task<Status> WaitFor(ChunkId chunk);
 
  private:
@@ -61,13 +63,17 @@ class Recovery {
     uint64_t lease = 0;
     uint64_t order = 0;
     std::vector<Member> members;
+    bool untouched = false;  // no replica can have a version above the record's
     SteadyTime deadline;
     Run* run = nullptr;
   };
 
   Task<Status> RunAll(RecoveryRequest request, std::shared_ptr<Run> run);
   Task<Status> Attempt(const RecoveryRequest* request, Run* run);
+  Task<Status> Carry(Plan* plan, const RecoveryRequest* request);
   Status Intent(View& view, const RecoveryRequest& request, Plan* plan);
+  Status Withdraw(View& view, ChunkId chunk, const Plan& plan);
+  void NoteEnd(ChunkId chunk, bool failed);
   Task<void> FreezeAll(Plan* plan, const RecoveryRequest* request);
   Task<void> FreezeOne(const Plan* plan, ChunkId chunk, Member* member);
   Task<Status> RaiseAll(Plan* plan, const RecoveryRequest* request);
@@ -76,6 +82,7 @@ class Recovery {
 
   ChunkState& state_;
   std::unordered_map<ChunkId, std::shared_ptr<Run>> running_;
+  std::unordered_map<ChunkId, SteadyTime> failed_;  // when, of those that failed lately
 };
 
 }  // namespace shoal::meta

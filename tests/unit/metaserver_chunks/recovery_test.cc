@@ -154,6 +154,35 @@ TEST_F(RecoveryTest, TheLastGoodCopyStays) {
   EXPECT_EQ(fresh.error().code, ErrorCode::kUnavailable);
   EXPECT_EQ(cluster.Chunk(extent.chunk()).replicas_size(), 3);
   EXPECT_EQ(cluster.Chunk(extent.chunk()).version(), 1u);
+  EXPECT_EQ(cluster.Chunk(extent.chunk()).pending_version(), 0u);
+  auto before = std::chrono::steady_clock::now();
+  EXPECT_EQ(client->Extents(inode).size(), 1u);
+  EXPECT_LT(std::chrono::steady_clock::now() - before, 150ms);
+}
+
+TEST_F(RecoveryTest, ARecoveryWithoutHopeChangesNothingAndReadersGetTheRecord) {
+  for (auto& s : cluster.servers) s->Die();
+  uint64_t lease = cluster.Chunk(extent.chunk()).lease();
+  ASSERT_TRUE(cluster.Execute([&](View& view) -> Status {
+    TRY_ASSIGN(const pb::ChunkRecord* record, view.GetChunk(ChunkId(extent.chunk())));
+    if (!record) return Fail(ErrorCode::kNotFound);
+    view.MutableChunk(ChunkId(extent.chunk()))->set_pending_version(2);  // as a restart leaves it
+    return {};
+  }));
+  auto extents = client->Extents(inode);
+  ASSERT_EQ(extents.size(), 1u);
+  EXPECT_EQ(extents[0].version(), 1u);
+  EXPECT_EQ(extents[0].replicas_size(), 3);
+  auto record = cluster.Chunk(extent.chunk());
+  EXPECT_EQ(record.lease(), lease);
+  EXPECT_EQ(record.pending_version(), 2u);  // some replica may have it
+  // One comes back: the recovery is finished for the next reader.
+  ASSERT_NO_FATAL_FAILURE(member(1).Connect());
+  auto deadline = std::chrono::steady_clock::now() + 20s;
+  while (cluster.Chunk(extent.chunk()).version() != 3 && std::chrono::steady_clock::now() < deadline) {
+    client->Extents(inode);
+  }
+  EXPECT_EQ(cluster.Chunk(extent.chunk()).version(), 3u);
 }
 
 TEST_F(RecoveryTest, TooFewServersIsAnAnswerAndNothingChanges) {
