@@ -230,6 +230,7 @@ Task<void> Recovery::FreezeOne(const Plan* plan, ChunkId chunk, Member* member) 
 // Decides who stays, and brings them to the new version.
 Task<Status> Recovery::RaiseAll(Plan* plan, const RecoveryRequest* request) {
   Member* source = nullptr;
+  bool empty = false;  // a member that every acknowledged write would have reached has nothing
   auto rank = [](const Member& m) {
     return std::tuple(m.frozen.version(), m.frozen.known(), m.frozen.applied());
   };
@@ -244,13 +245,14 @@ Task<Status> Recovery::RaiseAll(Plan* plan, const RecoveryRequest* request) {
       LogWarning("chunk {}: the replica on server {} is left out: {}", request->chunk.value, m.replica.server(),
                  m.outcome == Outcome::kBad ? ToString(m.error) : "it is missing");
     }
+    empty |= m.outcome == Outcome::kFrozen && !m.frozen.exists();
     if (!m.left_out && m.frozen.exists() && (!source || rank(m) > rank(*source))) source = &m;
   }
   if (!source) {
-    if (plan->record.written()) {
+    if (plan->record.written() || !empty) {
       co_return Fail(ErrorCode::kUnavailable, fmt::format("no replica of chunk {} is alive", request->chunk.value));
     }
-    co_return Status();  // nobody has anything: placed anew in the commit
+    co_return Status();  // nothing was ever acknowledged: placed anew in the commit
   }
   plan->untouched = false;
   if (request->extra) {

@@ -212,6 +212,26 @@ TEST_F(RecoveryTest, AnAllocatedChunkThatNobodyHasIsPlacedAnew) {
   EXPECT_TRUE(Servers(cluster.Chunk(fresh->chunk())).contains(fourth.id));
 }
 
+TEST_F(RecoveryTest, AnAllocatedChunkWhoseMembersAreAllAwayIsNotEmpty) {
+  auto granted = client->Grant(inode, 1);
+  ASSERT_TRUE(granted);
+  cluster.Materialize(*granted);  // written and acknowledged, not committed
+  for (auto& s : cluster.servers) s->Die();
+  cluster.AddServer();
+  cluster.AddServer();
+  auto fresh = client->Report(inode, *granted, granted->replicas(0).server());
+  ASSERT_FALSE(fresh);
+  auto record = cluster.Chunk(granted->chunk());
+  ASSERT_EQ(record.replicas_size(), 3);
+  for (int i = 0; i < 3; i++) EXPECT_EQ(record.replicas(i).instance(), granted->replicas(i).instance());
+  // Nor is it when the one that answers has lost what it had.
+  FakeServer& back = cluster.server(granted->replicas(0).server());
+  back.fail[pb::FREEZE_REPLICA] = {ErrorCode::kCorrupt};
+  back.Connect();
+  EXPECT_FALSE(client->Report(inode, *granted, granted->replicas(0).server()));
+  EXPECT_EQ(cluster.Chunk(granted->chunk()).replicas(0).instance(), granted->replicas(0).instance());
+}
+
 TEST_F(RecoveryTest, ARestartBetweenRaiseAndCommitIsRecoveredUnderAHigherVersion) {
   // The state that such a crash leaves: the intent is stored, one replica has been raised.
   ASSERT_TRUE(cluster.Execute([&](View& view) -> Status {
