@@ -136,6 +136,17 @@ TEST_F(RecoveryTest, AnIoErrorOfItsOwnCostsAMemberItsPlace) {
   EXPECT_TRUE(cluster.Eventually([&] { return HasOrder(member(0), "drop"); }));
 }
 
+TEST_F(RecoveryTest, AMemberOnAReadOnlyFileSystemIsLeftOut) {
+  for (pb::Method method : {pb::FREEZE_REPLICA, pb::SET_VERSION}) {
+    member(0).fail[method] = std::deque<ErrorCode>(10, ErrorCode::kReadOnly);
+  }
+  replica(1).applied = 7;  // the source
+  auto fresh = client->Report(inode, extent, extent.replicas(0).server());
+  ASSERT_TRUE(fresh) << ToString(fresh.error());
+  EXPECT_EQ(fresh->replicas_size(), 2);
+  EXPECT_EQ(fresh->version(), 2u);
+}
+
 TEST_F(RecoveryTest, AMissingReplicaOfAWrittenChunkIsLostNotEmpty) {
   member(0).replicas.erase(extent.chunk());
   auto fresh = client->Report(inode, extent, extent.replicas(0).server());
