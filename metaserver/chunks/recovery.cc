@@ -286,7 +286,9 @@ Task<Status> Recovery::RaiseAll(Plan* plan, const RecoveryRequest* request) {
   for (Member& m : plan->members) {
     if (m.left_out || m.raised) continue;
     bool is_extra = request->extra && m.replica.instance() == request->extra.value;
-    if (!is_extra && !IsReplicaError(m.error.code) && !state_.IsDead(m.replica.server())) {
+    // A full disk stays full while the writers wait: the source has everything.
+    bool hopeless = IsReplicaError(m.error.code) || m.error.code == ErrorCode::kNoSpace;
+    if (!is_extra && !hopeless && !state_.IsDead(m.replica.server())) {
       co_return Fail(ErrorCode::kNotReady, fmt::format("raising chunk {} on server {}: {}", request->chunk.value,
                                                        m.replica.server(), ToString(m.error)));
     }

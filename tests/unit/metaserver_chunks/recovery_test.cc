@@ -147,6 +147,15 @@ TEST_F(RecoveryTest, AMemberOnAReadOnlyFileSystemIsLeftOut) {
   EXPECT_EQ(fresh->version(), 2u);
 }
 
+TEST_F(RecoveryTest, AMemberWithoutRoomToBeLevelledIsLeftOut) {
+  replica(1).applied = 7;
+  member(0).fail[pb::SET_VERSION] = std::deque<ErrorCode>(10, ErrorCode::kNoSpace);
+  auto fresh = client->Report(inode, extent, extent.replicas(0).server());
+  ASSERT_TRUE(fresh) << ToString(fresh.error());
+  EXPECT_EQ(fresh->replicas_size(), 2);
+  EXPECT_EQ(fresh->version(), 2u);
+}
+
 TEST_F(RecoveryTest, AMissingReplicaOfAWrittenChunkIsLostNotEmpty) {
   member(0).replicas.erase(extent.chunk());
   auto fresh = client->Report(inode, extent, extent.replicas(0).server());
