@@ -92,6 +92,17 @@ Task<Result<TxnId>> Inventory::Digest(CallInfo info, const pb::InventoryDigestRe
   co_return TxnId();
 }
 
+const char* Inventory::Describe(Verdict verdict) {
+  switch (verdict) {
+    case Verdict::kNewer:
+      return "is newer than its record";
+    case Verdict::kSpare:
+      return "was replaced, but no good one is in reach";
+    default:
+      return "no record has at this server";
+  }
+}
+
 // What one reported replica is, compared with the record; a stale one is ordered to be dropped in the same batch.
 Status Inventory::Judge(View& view, ServerId server, const pb::ReplicaReport& replica, Verdict* verdict) {
   ChunkId chunk(replica.chunk());
@@ -104,16 +115,19 @@ Status Inventory::Judge(View& view, ServerId server, const pb::ReplicaReport& re
   }
   *verdict = Verdict::kUnknown;
   if (!record) return {};
+  uint32_t highest = std::max(record->version(), record->pending_version());
+  bool good = false;  // there is one of the record's version in reach
   for (const pb::ReplicaRecord& r : record->replicas()) {
-    if (r.server() != server.value || r.instance() != replica.instance()) continue;
-    uint32_t highest = std::max(record->version(), record->pending_version());
+    good |= !record->pending_version() && state_.IsLive(r.server());
+    if (r.instance() != replica.instance()) continue;
+    if (r.server() != server.value) return {};  // its directory has become another server: it may be all there is
     *verdict = replica.bad() || replica.version() < record->version() ? Verdict::kLost
                : replica.version() > highest                          ? Verdict::kNewer
                                                                       : Verdict::kFine;
     return {};
   }
-  if (replica.version() > std::max(record->version(), record->pending_version())) {
-    *verdict = Verdict::kNewer;
+  if (replica.version() > highest || !good) {
+    *verdict = replica.version() > highest ? Verdict::kNewer : Verdict::kSpare;
     return {};
   }
   *verdict = Verdict::kStale;
@@ -140,12 +154,11 @@ Task<Result<TxnId>> Inventory::Bucket(CallInfo info, const pb::InventoryBucketRe
     Task<Result<TxnId>> judging = RunOp(state_, std::move(op), CommitLevel::kLogged);
     Result<TxnId> judged = co_await judging;
     if (!judged) co_return Fail(judged.error());
-    if (verdict == Verdict::kUnknown || verdict == Verdict::kNewer) {
-      (verdict == Verdict::kUnknown ? found_.unknown : found_.newer)++;
+    if (verdict == Verdict::kUnknown || verdict == Verdict::kNewer || verdict == Verdict::kSpare) {
+      (verdict == Verdict::kNewer ? found_.newer : found_.unknown)++;
       unknown++;
       LogWarning("chunkserver {} has a replica that {}: chunk {} version {} instance {}; it is kept", server.value,
-                 verdict == Verdict::kUnknown ? "no record knows" : "is newer than its record", replica.chunk(),
-                 replica.version(), replica.instance());
+                 Describe(verdict), replica.chunk(), replica.version(), replica.instance());
     } else if (verdict == Verdict::kStale) {
       found_.stale++;
     } else if (verdict == Verdict::kLost) {

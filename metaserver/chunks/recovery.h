@@ -23,8 +23,9 @@ struct RecoveryRequest {
 // Raises versions: a durable intent in the chunk record, freeze of all members, the one with the highest applied write
 // becomes the source, all are levelled and raised, the record is committed and durable when Recover returns. Members
 // are left out only when their server is dead, they themselves are missing or bad or have no room to be levelled, or
-// `bad` names them; never the last good one. A member whose server is only suspect is waited for. When nobody can be raised, nothing has changed. One
-// recovery per chunk at a time; who comes second waits for the first. Namespace thread; owner: ChunkService.
+// `bad` names them; never the last good one. A member whose server is only suspect is waited for. When nobody can be
+// raised, nothing has changed. One recovery per chunk at a time; who comes second waits for the first. Namespace
+// thread; owner: ChunkService.
 // Errors: kNotFound (no such chunk), kNotEnoughServers, kUnavailable (no live replica), kNotReady (a member could not
 // be asked in time).
 class Recovery {

@@ -38,9 +38,9 @@ class ServerOps {
 };
 
 // Compares what a server has with what the records say, in a few messages: digests of 256 buckets, then the list of
-// each bucket that differs. Nothing is deleted because it is unknown: it is counted and logged. A replica that a record
-// replaced is dropped (by a durable order); one that is missing or old though its chunk is written is lost, and the
-// chunk is recovered without it. Namespace thread; owner: ChunkService.
+// each bucket that differs. Nothing is deleted because it is unknown, nor when its record names it at another server: it
+// is counted and logged. A replica that a record replaced is dropped (by a durable order) if a good one is in reach; one
+// that is missing or old though its chunk is written is lost, and the chunk is recovered without it. Namespace thread; owner: ChunkService.
 class Inventory {
  public:
   explicit Inventory(ChunkState& state) : state_(state) {}
@@ -49,7 +49,7 @@ class Inventory {
   Task<Status> LoseReplica(ChunkId chunk, ServerId server, InstanceId instance, std::string why);
   // What the last inventories found (for tests and the status page).
   struct Found {
-    uint64_t unknown = 0;
+    uint64_t unknown = 0;  // and replaced ones that are kept
     uint64_t newer = 0;
     uint64_t stale = 0;
     uint64_t lost = 0;
@@ -68,7 +68,8 @@ class Inventory {
                              pb::InventoryBucketResponse& response);
   Task<Status> Collect(ServerId server, const std::set<uint32_t>* wanted, std::array<uint64_t, 256>* digests,
                        Buckets* buckets);
-  enum class Verdict { kFine, kUnknown, kNewer, kStale, kLost };
+  enum class Verdict { kFine, kUnknown, kNewer, kSpare, kStale, kLost };
+  static const char* Describe(Verdict verdict);  // of those that are kept
   Status Judge(View& view, ServerId server, const pb::ReplicaReport& replica, Verdict* verdict);
   Task<void> CheckMissing(ServerId server, ChunkId chunk, InstanceId instance);
 

@@ -237,6 +237,26 @@ TEST_F(ServiceTest, InventoryFindsStaleUnknownAndLostReplicas) {
   EXPECT_TRUE(s.replicas.contains(123456));
 }
 
+TEST_F(ServiceTest, InventoryKeepsWhatMayBeTheLastCopy) {
+  // A server that has lost its identity comes back as another one.
+  FakeServer& lost = cluster.server(extent.replicas(0).server());
+  auto replicas = lost.replicas;
+  lost.Die();
+  FakeServer& found = cluster.AddServer();
+  found.replicas = replicas;
+  EXPECT_EQ(found.SendInventory(), 1);
+  EXPECT_EQ(found.SendInventory(), 1);
+  // One that was replaced stays while the others are away.
+  for (int i : {1, 2}) cluster.server(extent.replicas(i).server()).Die();
+  found.replicas[extent.chunk()].instance += 1000;
+  EXPECT_EQ(found.SendInventory(), 1);
+  cluster.server(extent.replicas(1).server()).Connect();
+  EXPECT_EQ(CountOrders("drop"), 0u);
+  // Until a good one is back.
+  EXPECT_EQ(found.SendInventory(), 1);
+  EXPECT_TRUE(cluster.Eventually([&] { return !found.replicas.contains(extent.chunk()); }));
+}
+
 TEST_F(ServiceTest, FsyncNamesWhatOthersHaveWritten) {
   FakeClient& other = cluster.AddClient();
   pb::OpenRequest open;
