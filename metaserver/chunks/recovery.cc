@@ -335,6 +335,25 @@ Task<void> Recovery::RaiseOne(const Plan* plan, ChunkId chunk, Member* member, c
   if (!done) member->error = done.error();
 }
 
+// Replicas for a chunk that nobody has anything of: on the servers that are there, and on others where those are too
+// few. All get new instances: what a refused write may have left behind is not one of them.
+Status Recovery::PlaceAnew(View& view, uint32_t copies, std::vector<pb::ReplicaRecord>* replicas) {
+  std::vector<ServerId> servers;
+  for (const auto& r : *replicas) servers.push_back(ServerId(r.server()));
+  size_t missing = copies > servers.size() ? copies - servers.size() : 0;
+  auto more = PlaceReplicas(state_.registry.Candidates(state_.now()), servers, missing, state_.rng);
+  servers.insert(servers.end(), more.begin(), more.end());
+  if (servers.empty()) return Fail(ErrorCode::kNotEnoughServers, "no chunkserver has room");
+  replicas->clear();
+  for (ServerId server : servers) {
+    TRY_ASSIGN(InstanceId instance, view.NewInstanceId());
+    replicas->emplace_back();
+    replicas->back().set_server(server.value);
+    replicas->back().set_instance(instance.value);
+  }
+  return {};
+}
+
 Status Recovery::Commit(View& view, const RecoveryRequest& request, const Plan& plan) {
   TRY_ASSIGN(const pb::ChunkRecord* record, view.GetChunk(request.chunk));
   if (!record) return Fail(ErrorCode::kNotFound, fmt::format("chunk {} was deleted meanwhile", request.chunk.value));
@@ -347,28 +366,13 @@ Status Recovery::Commit(View& view, const RecoveryRequest& request, const Plan& 
     if (!m.left_out) replicas.push_back(m.replica);
     anything |= m.raised;
   }
-  auto fresh = anything ? replicas : std::vector<pb::ReplicaRecord>();
   uint32_t copies = record->copies();
-  if (!anything) {
-    auto placed = replicas;
-    std::vector<ServerId> have;
-    for (const auto& r : placed) have.push_back(ServerId(r.server()));
-    size_t missing = copies > placed.size() ? copies - placed.size() : 0;
-    for (ServerId server : PlaceReplicas(state_.registry.Candidates(state_.now()), have, missing, state_.rng)) {
-      TRY_ASSIGN(InstanceId instance, view.NewInstanceId());
-      pb::ReplicaRecord r;
-      r.set_server(server.value);
-      r.set_instance(instance.value);
-      placed.push_back(r);
-    }
-    if (placed.empty()) return Fail(ErrorCode::kNotEnoughServers, "no chunkserver has room");
-    fresh = std::move(placed);
-  }
+  if (!anything) TRY(PlaceAnew(view, copies, &replicas));
   auto* changed = view.MutableChunk(request.chunk);
   changed->set_version(plan.new_version);
   changed->clear_pending_version();
-  SetReplicas(view, state_, request.chunk, changed, fresh);
-  if (fresh.size() < copies) PutWork(view, state_, request.chunk);
+  SetReplicas(view, state_, request.chunk, changed, replicas);
+  if (replicas.size() < copies) PutWork(view, state_, request.chunk);
   return {};
 }
 

@@ -230,6 +230,10 @@ TEST_F(RecoveryTest, AnAllocatedChunkThatNobodyHasIsPlacedAnew) {
   EXPECT_EQ(fresh->version(), 2u);
   EXPECT_EQ(fresh->replicas_size(), 3);
   EXPECT_TRUE(Servers(cluster.Chunk(fresh->chunk())).contains(fourth.id));
+  // All instances are new: a refused write may have left a file of an old one.
+  std::set<uint64_t> before;
+  for (const auto& r : granted->replicas()) before.insert(r.instance());
+  for (const auto& r : fresh->replicas()) EXPECT_FALSE(before.contains(r.instance()));
 }
 
 TEST_F(RecoveryTest, AnAllocatedChunkWhoseMembersAreAllAwayIsNotEmpty) {
