@@ -367,7 +367,9 @@ Status Recovery::Commit(View& view, const RecoveryRequest& request, const Plan& 
     anything |= m.raised;
   }
   uint32_t copies = record->copies();
-  if (!anything) TRY(PlaceAnew(view, copies, &replicas));
+  if (!anything) {
+    TRY(PlaceAnew(view, copies, &replicas));
+  }
   auto* changed = view.MutableChunk(request.chunk);
   changed->set_version(plan.new_version);
   changed->clear_pending_version();
