@@ -139,7 +139,9 @@ Status Recovery::Intent(View& view, const RecoveryRequest& request, Plan* plan) 
   TRY_ASSIGN(const pb::ChunkRecord* record, view.GetChunk(request.chunk));
   if (!record) return Fail(ErrorCode::kNotFound, fmt::format("chunk {} is gone", request.chunk.value));
   bool has_bad = false;
-  for (const pb::ReplicaRecord& r : record->replicas()) has_bad |= request.bad && r.instance() == request.bad.value;
+  for (const pb::ReplicaRecord& r : record->replicas()) {
+    has_bad |= request.bad && r.instance() == request.bad.value && record->version() <= request.version;
+  }
   bool nothing_bad = request.bad && !has_bad;
   if (!request.extra && !has_bad && (nothing_bad || record->version() > request.version) &&
       (nothing_bad || !record->pending_version())) {

@@ -14,7 +14,7 @@ namespace shoal::meta {
 struct RecoveryRequest {
   ChunkId chunk;
   uint32_t version = 0;       // what the asker saw: when the record has a higher one by now, all is done
-  InstanceId bad;             // a replica to be left out (its own server said that it is bad), or none
+  InstanceId bad;             // a replica to be left out (found bad while the record had at most `version`), or none
   uint32_t extra_server = 0;  // a fresh copy to be taken in
   InstanceId extra;
   bool for_write = true;  // needs min-copies servers

@@ -40,13 +40,12 @@ class ServerOps {
 // Compares what a server has with what the records say, in a few messages: digests of 256 buckets, then the list of
 // each bucket that differs. Nothing is deleted because it is unknown, nor when its record names it at another server: it
 // is counted and logged. A replica that a record replaced is dropped (by a durable order) if a good one is in reach; one
-// that is missing or old though its chunk is written is lost, and the chunk is recovered without it. Namespace thread; owner: ChunkService.
+// that is missing, bad or old is lost if its server says so when asked again, and the chunk is recovered without it. An
+// inventory that was not carried on to its end is asked for again. Namespace thread; owner: ChunkService.
 class Inventory {
  public:
   explicit Inventory(ChunkState& state) : state_(state) {}
   void Register();
-  // The replica at this server is lost or bad: the chunk is recovered without it, and copied again.
-  Task<Status> LoseReplica(ChunkId chunk, ServerId server, InstanceId instance, std::string why);
   // What the last inventories found (for tests and the status page).
   struct Found {
     uint64_t unknown = 0;  // and replaced ones that are kept
@@ -62,6 +61,11 @@ class Inventory {
     uint64_t instance;
   };
   using Buckets = std::unordered_map<uint32_t, std::vector<Expected>>;
+  // An inventory that is not yet at its end. A plain value.
+  struct Open {
+    std::set<uint32_t> differing;  // buckets still to come
+    Buckets expected;
+  };
   Task<Result<TxnId>> Digest(CallInfo info, const pb::InventoryDigestRequest& request,
                              pb::InventoryDigestResponse& response);
   Task<Result<TxnId>> Bucket(CallInfo info, const pb::InventoryBucketRequest& request,
@@ -71,10 +75,15 @@ class Inventory {
   enum class Verdict { kFine, kUnknown, kNewer, kSpare, kStale, kLost };
   static const char* Describe(Verdict verdict);  // of those that are kept
   Status Judge(View& view, ServerId server, const pb::ReplicaReport& replica, Verdict* verdict);
-  Task<void> CheckMissing(ServerId server, ChunkId chunk, InstanceId instance);
+  Task<void> CheckMissing(ServerId server, uint32_t bucket, std::set<uint64_t> have);
+  // The replica seems to be lost: if its server confirms that, the chunk is recovered without it. `missing`: it was not
+  // in a list, which may be a little older than the chunk.
+  Task<void> CheckLost(ServerId server, ChunkId chunk, InstanceId instance, bool missing);
+  Task<Status> Verify(ServerId server, ChunkId chunk, InstanceId instance, uint32_t version);
+  void EndBucket(ServerId server, uint32_t bucket);
 
   ChunkState& state_;
-  std::unordered_map<ServerId, Buckets> expected_;  // of the inventory under way at each server
+  std::unordered_map<ServerId, Open> open_;
   Found found_;
 };
 
