@@ -12,7 +12,7 @@ namespace {
 constexpr Duration kFreezeTimeout = 1s;   // of one call; a server that does not answer dies by its lease
 constexpr Duration kRaiseTimeout = 60s;   // levelling may copy a whole chunk
 constexpr Duration kAttemptTime = 25s;
-constexpr int kAttempts = 5;         // each may find another source unreadable
+constexpr int kAttempts = 5;              // each may find another source unreadable
 constexpr Duration kHopelessPause = 200ms;  // before "no replica is alive" is answered: the asker tries again at once
 constexpr Duration kLately = 5s;
 constexpr size_t kMaxFailed = 10000;
@@ -181,11 +181,6 @@ Task<void> Recovery::FreezeAll(Plan* plan, const RecoveryRequest* request) {
       member.error = Error{ErrorCode::kCorrupt, "reported by its server"};
       continue;
     }
-    if (std::ranges::find(plan->run->bad_sources, member.replica.instance()) != plan->run->bad_sources.end()) {
-      member.outcome = Outcome::kBad;
-      member.error = Error{ErrorCode::kCorrupt, "others could not be made equal to it"};
-      continue;
-    }
     group.Spawn(FreezeOne(plan, request->chunk, &member));
   }
   Task<void> join = group.Join();
@@ -279,9 +274,9 @@ Task<Status> Recovery::RaiseAll(Plan* plan, const RecoveryRequest* request) {
   Task<void> join = group.Join();
   co_await join;
   for (const Member& m : plan->members) {
-    // The source is to blame, not the one that tried to read it (which may have the last good copy).
+    // The source is to blame, not the one that tried to read it (which may have the last good copy). If it is bad, its
+    // own server has seen that, and says so in the next attempt.
     if (m.left_out || m.raised || m.error.code != ErrorCode::kChainFailed) continue;
-    plan->run->bad_sources.push_back(source->replica.instance());
     co_return Fail(ErrorCode::kNotReady, fmt::format("chunk {}: server {} is no source: {}", request->chunk.value,
                                                      source->replica.server(), ToString(m.error)));
   }

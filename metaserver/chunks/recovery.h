@@ -44,8 +44,6 @@ class Recovery {
     explicit Run(EventLoop& loop) : done(loop) {}
     WaitList done;
     bool raising = false;
-    // Instances that were chosen as source and could not be read by another member: left out of the next attempt.
-    std::vector<uint64_t> bad_sources;
     Status status;
   };
   enum class Outcome { kNone, kFrozen, kDead, kBad, kStuck };

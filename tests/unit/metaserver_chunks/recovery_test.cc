@@ -156,6 +156,25 @@ TEST_F(RecoveryTest, AMemberWithoutRoomToBeLevelledIsLeftOut) {
   EXPECT_EQ(fresh->version(), 2u);
 }
 
+TEST_F(RecoveryTest, ASourceIsNotLeftOutOnAnothersWord) {
+  replica(1).applied = 7;
+  member(0).fail[pb::SET_VERSION] = {ErrorCode::kChainFailed};  // a bit flipped on the way
+  auto fresh = client->Report(inode, extent, extent.replicas(0).server());
+  ASSERT_TRUE(fresh) << ToString(fresh.error());
+  EXPECT_EQ(fresh->replicas_size(), 3);
+  // One that is bad says so itself the next time.
+  replica(1).applied = 7;
+  member(0).fail[pb::SET_VERSION] = {ErrorCode::kChainFailed};
+  member(0).fail[pb::FREEZE_REPLICA] = {ErrorCode::kOverloaded};
+  member(1).on_order = [&](const std::string& order) {
+    if (order.starts_with("set")) member(1).fail[pb::FREEZE_REPLICA] = {ErrorCode::kCorrupt};
+  };
+  auto without = client->Report(inode, *fresh, extent.replicas(0).server());
+  ASSERT_TRUE(without) << ToString(without.error());
+  EXPECT_EQ(without->replicas_size(), 2);
+  EXPECT_FALSE(Servers(cluster.Chunk(extent.chunk())).contains(extent.replicas(1).server()));
+}
+
 TEST_F(RecoveryTest, AMissingReplicaOfAWrittenChunkIsLostNotEmpty) {
   member(0).replicas.erase(extent.chunk());
   auto fresh = client->Report(inode, extent, extent.replicas(0).server());
