@@ -73,15 +73,24 @@ Status DataOps::AddExtent(View& view, InodeId id, uint64_t index,
   if (state_.recovery->Raising(chunk)) {
     return view.Require([this, chunk]() -> Task<Status> { return state_.recovery->WaitFor(chunk); });
   }
-  if (record->pending_version() && !state_.recovery->Running(chunk)) {  // left over by a restart: finish it
+  // Left over by a restart: finish it. If that can't be done now, the reader tries the copies that there are.
+  bool unfinished = record->pending_version() && !state_.recovery->Running(chunk);
+  if (unfinished && !state_.recovery->FailedLately(chunk)) {
     RecoveryRequest request;
     request.chunk = chunk;
     request.version = record->version();
     request.for_write = false;
-    return view.Require([this, request]() -> Task<Status> { return state_.recovery->Recover(request); });
+    return view.Require([this, request]() -> Task<Status> { return TryRecover(request); });
   }
   FillExtent(state_, chunk, index, *record, 0, extents->Add());
   return {};
+}
+
+Task<Status> DataOps::TryRecover(RecoveryRequest request) {
+  Task<Status> recover = state_.recovery->Recover(request);
+  Status recovered = co_await recover;
+  if (!recovered && !state_.recovery->FailedLately(request.chunk)) co_return recovered;
+  co_return Status();
 }
 
 Status DataOps::FillExtents(View& view, InodeId id, const pb::InodeRecord& inode, size_t max,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "common/proto/meta.pb.h"
+#include "metaserver/chunks/recovery.h"
 #include "metaserver/chunks/state.h"
 #include "metaserver/chunks/truncate.h"
 
@@ -30,6 +31,8 @@ class DataOps {
  private:
   // One extent of a regular file, if it exists; waits for a recovery that is raising it.
   Status AddExtent(View& view, InodeId id, uint64_t index, google::protobuf::RepeatedPtrField<pb::Extent>* extents);
+  // A recovery that a reader can do without: succeeds, or FailedLately is true.
+  Task<Status> TryRecover(RecoveryRequest request);
   // The right to write one chunk for a session; allocates it when it isn't there.
   Status GrantIndex(View& view, InodeId id, uint64_t index, SessionId session, pb::Extent* out);
   Status Allocate(View& view, InodeId id, uint64_t index, SessionId session, pb::Extent* out);

@@ -72,6 +72,7 @@ Task<Result<TxnId>> Inventory::Digest(CallInfo info, const pb::InventoryDigestRe
     co_return Fail(ErrorCode::kInvalidArgument, "an inventory has 256 digests");
   }
   entry->want_inventory = false;
+  entry->inventory_open = true;
   std::array<uint64_t, 256> ours{};
   Task<Status> collect = Collect(server, nullptr, &ours, nullptr);
   Status collected = co_await collect;
@@ -87,9 +88,21 @@ Task<Result<TxnId>> Inventory::Digest(CallInfo info, const pb::InventoryDigestRe
     if (!listed) co_return Fail(listed.error());
     for (uint32_t b : differing) response.add_differing(b);
   }
-  expected_[server] = std::move(buckets);
   LogInfo("inventory of chunkserver {}: {} of 256 buckets differ", server.value, differing.size());
+  open_[server] = Open{std::move(differing), std::move(buckets)};
+  EndBucket(server, kInventoryBuckets);
   co_return TxnId();
+}
+
+const char* Inventory::Describe(Verdict verdict) {
+  switch (verdict) {
+    case Verdict::kNewer:
+      return "is newer than its record";
+    case Verdict::kSpare:
+      return "was replaced, but no good one is in reach";
+    default:
+      return "no record has at this server";
+  }
 }
 
 // What one reported replica is, compared with the record; a stale one is ordered to be dropped in the same batch.
@@ -104,16 +117,19 @@ Status Inventory::Judge(View& view, ServerId server, const pb::ReplicaReport& re
   }
   *verdict = Verdict::kUnknown;
   if (!record) return {};
+  uint32_t highest = std::max(record->version(), record->pending_version());
+  bool good = false;  // there is one of the record's version in reach
   for (const pb::ReplicaRecord& r : record->replicas()) {
-    if (r.server() != server.value || r.instance() != replica.instance()) continue;
-    uint32_t highest = std::max(record->version(), record->pending_version());
+    good |= !record->pending_version() && state_.IsLive(r.server());
+    if (r.instance() != replica.instance()) continue;
+    if (r.server() != server.value) return {};  // its directory has become another server: it may be all there is
     *verdict = replica.bad() || replica.version() < record->version() ? Verdict::kLost
                : replica.version() > highest                          ? Verdict::kNewer
                                                                       : Verdict::kFine;
     return {};
   }
-  if (replica.version() > std::max(record->version(), record->pending_version())) {
-    *verdict = Verdict::kNewer;
+  if (replica.version() > highest || !good) {
+    *verdict = replica.version() > highest ? Verdict::kNewer : Verdict::kSpare;
     return {};
   }
   *verdict = Verdict::kStale;
@@ -140,44 +156,69 @@ Task<Result<TxnId>> Inventory::Bucket(CallInfo info, const pb::InventoryBucketRe
     Task<Result<TxnId>> judging = RunOp(state_, std::move(op), CommitLevel::kLogged);
     Result<TxnId> judged = co_await judging;
     if (!judged) co_return Fail(judged.error());
-    if (verdict == Verdict::kUnknown || verdict == Verdict::kNewer) {
-      (verdict == Verdict::kUnknown ? found_.unknown : found_.newer)++;
+    if (verdict == Verdict::kUnknown || verdict == Verdict::kNewer || verdict == Verdict::kSpare) {
+      (verdict == Verdict::kNewer ? found_.newer : found_.unknown)++;
       unknown++;
       LogWarning("chunkserver {} has a replica that {}: chunk {} version {} instance {}; it is kept", server.value,
-                 verdict == Verdict::kUnknown ? "no record knows" : "is newer than its record", replica.chunk(),
-                 replica.version(), replica.instance());
+                 Describe(verdict), replica.chunk(), replica.version(), replica.instance());
     } else if (verdict == Verdict::kStale) {
       found_.stale++;
     } else if (verdict == Verdict::kLost) {
-      found_.lost++;
-      std::string why = replica.bad() ? "its server says that it is bad" : "it has an old version";
-      Task<Status> lose = LoseReplica(ChunkId(replica.chunk()), server, InstanceId(replica.instance()), std::move(why));
-      Status lost = co_await lose;
-      if (!lost) LogWarning("chunk {}: {}", replica.chunk(), ToString(lost.error()));
+      Task<void> check = CheckLost(server, ChunkId(replica.chunk()), InstanceId(replica.instance()), false);
+      co_await check;
     }
   }
   if (unknown) state_.unknown_replicas.Set(static_cast<int64_t>(found_.unknown + found_.newer));
-  auto buckets = expected_.find(server);
-  if (buckets == expected_.end()) co_return TxnId();
-  std::vector<Expected> expected = std::move(buckets->second[request.bucket()]);
-  buckets->second.erase(request.bucket());
-  if (buckets->second.empty()) expected_.erase(buckets);
-  for (const Expected& e : expected) {
-    if (have.contains(e.instance)) continue;
-    Task<void> check = CheckMissing(server, ChunkId(e.chunk), InstanceId(e.instance));
-    co_await check;
-  }
+  Task<void> missing = CheckMissing(server, request.bucket(), std::move(have));
+  co_await missing;
+  EndBucket(server, request.bucket());
   co_return TxnId();
 }
 
-// The server did not list a replica that it should have: lost, if the chunk is written and the server says so again.
-Task<void> Inventory::CheckMissing(ServerId server, ChunkId chunk, InstanceId instance) {
+void Inventory::EndBucket(ServerId server, uint32_t bucket) {
+  auto open = open_.find(server);
+  if (open == open_.end()) return;
+  open->second.differing.erase(bucket);
+  open->second.expected.erase(bucket);
+  if (!open->second.differing.empty()) return;
+  open_.erase(open);
+  if (ServerEntry* entry = state_.registry.Find(server)) entry->inventory_open = false;
+}
+
+// What the records have in the bucket and the server does not.
+Task<void> Inventory::CheckMissing(ServerId server, uint32_t bucket, std::set<uint64_t> have) {
+  auto open = open_.find(server);
+  if (open == open_.end()) co_return;
+  std::vector<Expected> expected = open->second.expected[bucket];
+  for (const Expected& e : expected) {
+    if (have.contains(e.instance)) continue;
+    Task<void> check = CheckLost(server, ChunkId(e.chunk), InstanceId(e.instance), true);
+    co_await check;
+  }
+}
+
+Task<Status> Inventory::Verify(ServerId server, ChunkId chunk, InstanceId instance, uint32_t version) {
+  pb::VerifyChunkRequest request;
+  request.set_chunk(chunk.value);
+  request.set_version(version);
+  request.set_instance(instance.value);
+  request.set_length(kBlockSize);
+  Task<Result<pb::VerifyChunkResponse>> call =
+      CallServer<pb::VerifyChunkResponse>(state_, server.value, pb::VERIFY_CHUNK, request, kVerifyTimeout);
+  Result<pb::VerifyChunkResponse> answer = co_await call;
+  if (!answer) co_return Fail(answer.error());
+  if (!answer->good()) co_return Fail(ErrorCode::kCorrupt, "it can't be read");
+  co_return Status();
+}
+
+Task<void> Inventory::CheckLost(ServerId server, ChunkId chunk, InstanceId instance, bool missing) {
   bool suspicious = false;
   uint32_t version = 0;
   std::function<Status(View&)> op = [&](View& view) -> Status {
     TRY_ASSIGN(const pb::ChunkRecord* record, view.GetChunk(chunk));
     suspicious = false;
-    if (!record || !record->written() || view.now_ns() - record->created_ns() < kYoung) return {};
+    if (!record || record->pending_version()) return {};  // a recovery asks all replicas itself
+    if (missing && (!record->written() || view.now_ns() - record->created_ns() < kYoung)) return {};
     version = record->version();
     for (const pb::ReplicaRecord& r : record->replicas()) suspicious |= r.instance() == instance.value;
     return {};
@@ -185,31 +226,19 @@ Task<void> Inventory::CheckMissing(ServerId server, ChunkId chunk, InstanceId in
   Task<Result<TxnId>> look = RunOp(state_, std::move(op), CommitLevel::kLogged);
   Result<TxnId> looked = co_await look;
   if (!looked || !suspicious) co_return;
-  pb::VerifyChunkRequest request;
-  request.set_chunk(chunk.value);
-  request.set_version(version);
-  request.set_length(kBlockSize);
-  Task<Result<pb::VerifyChunkResponse>> call =
-      CallServer<pb::VerifyChunkResponse>(state_, server.value, pb::VERIFY_CHUNK, request, kVerifyTimeout);
-  Result<pb::VerifyChunkResponse> answer = co_await call;
-  if (answer || !IsReplicaError(answer.error().code)) co_return;
+  Task<Status> verify = Verify(server, chunk, instance, version);
+  Status fine = co_await verify;
+  if (fine || !IsReplicaError(fine.error().code)) co_return;
   found_.lost++;
-  std::string why = "it is missing: " + ToString(answer.error());
-  Task<Status> lose = LoseReplica(chunk, server, instance, std::move(why));
-  Status lost = co_await lose;
-  if (!lost) LogWarning("chunk {}: {}", chunk.value, ToString(lost.error()));
-}
-
-Task<Status> Inventory::LoseReplica(ChunkId chunk, ServerId server, InstanceId instance, std::string why) {
-  LogWarning("chunk {}: the replica on server {} is lost: {}", chunk.value, server.value, why);
+  LogWarning("chunk {}: the replica on server {} is lost: {}", chunk.value, server.value, ToString(fine.error()));
   RecoveryRequest request;
   request.chunk = chunk;
   request.bad = instance;
-  request.version = ~0u;
+  request.version = version;  // should it have been raised meanwhile, it was there
   request.for_write = false;
   Task<Status> recover = state_.recovery->Recover(request);
   Status recovered = co_await recover;
-  co_return recovered;
+  if (!recovered) LogWarning("chunk {}: {}", chunk.value, ToString(recovered.error()));
 }
 
 }  // namespace shoal::meta

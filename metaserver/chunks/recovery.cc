@@ -12,14 +12,29 @@ namespace {
 constexpr Duration kFreezeTimeout = 1s;   // of one call; a server that does not answer dies by its lease
 constexpr Duration kRaiseTimeout = 60s;   // levelling may copy a whole chunk
 constexpr Duration kAttemptTime = 25s;
-constexpr int kAttempts = 5;         // each may find another source unreadable
+constexpr int kAttempts = 5;              // each may find another source unreadable
 constexpr Duration kHopelessPause = 200ms;  // before "no replica is alive" is answered: the asker tries again at once
+constexpr Duration kLately = 5s;
+constexpr size_t kMaxFailed = 10000;
 
 }  // namespace
 
 bool Recovery::Raising(ChunkId chunk) const {
   auto it = running_.find(chunk);
   return it != running_.end() && it->second->raising;
+}
+
+bool Recovery::FailedLately(ChunkId chunk) const {
+  auto it = failed_.find(chunk);
+  return it != failed_.end() && std::chrono::steady_clock::now() - it->second < kLately;
+}
+
+void Recovery::NoteEnd(ChunkId chunk, bool failed) {
+  failed_.erase(chunk);
+  if (!failed) return;
+  auto now = std::chrono::steady_clock::now();
+  if (failed_.size() >= kMaxFailed) std::erase_if(failed_, [&](const auto& f) { return now - f.second >= kLately; });
+  failed_[chunk] = now;
 }
 
 Task<Status> Recovery::WaitFor(ChunkId chunk) {
@@ -45,6 +60,7 @@ Task<Status> Recovery::Recover(RecoveryRequest request) {
   Task<Status> task = RunAll(request, run);
   run->status = co_await task;
   running_.erase(request.chunk);
+  NoteEnd(request.chunk, !run->status);
   run->done.WakeAll();
   co_return run->status;
 }
@@ -78,17 +94,15 @@ Task<Status> Recovery::Attempt(const RecoveryRequest* request, Run* run) {
   if (!begun) co_return Fail(begun.error());
   if (plan.done) co_return Status();
 
-  Task<void> freeze = FreezeAll(&plan, request);
-  co_await freeze;
-  run->raising = true;
-  Task<Status> raise = RaiseAll(&plan, request);
-  Status raised = co_await raise;
-  if (!raised) co_return raised;
-
-  std::function<Status(View&)> commit = [&](View& view) { return Commit(view, *request, plan); };
-  Task<Result<TxnId>> end = RunOp(state_, std::move(commit), CommitLevel::kDurable);
-  Result<TxnId> committed = co_await end;
-  if (!committed) co_return Fail(committed.error());
+  Task<Status> carry = Carry(&plan, request);
+  Status done = co_await carry;
+  if (!done && plan.untouched) {
+    std::function<Status(View&)> withdraw = [&](View& view) { return Withdraw(view, request->chunk, plan); };
+    Task<Result<TxnId>> undo = RunOp(state_, std::move(withdraw), CommitLevel::kLogged);
+    Result<TxnId> undone = co_await undo;
+    if (!undone) co_return Fail(undone.error());
+  }
+  if (!done) co_return done;
   state_.recoveries.Add();
   std::string kept, left;
   for (const Member& m : plan.members) {
@@ -100,11 +114,34 @@ Task<Status> Recovery::Attempt(const RecoveryRequest* request, Run* run) {
   co_return Status();
 }
 
+// From the stored intent to the committed record.
+Task<Status> Recovery::Carry(Plan* plan, const RecoveryRequest* request) {
+  Task<void> freeze = FreezeAll(plan, request);
+  co_await freeze;
+  plan->run->raising = true;
+  Task<Status> raise = RaiseAll(plan, request);
+  Status raised = co_await raise;
+  if (!raised) co_return raised;
+  std::function<Status(View&)> commit = [&](View& view) { return Commit(view, *request, *plan); };
+  Task<Result<TxnId>> end = RunOp(state_, std::move(commit), CommitLevel::kDurable);
+  Result<TxnId> committed = co_await end;
+  if (!committed) co_return Fail(committed.error());
+  co_return Status();
+}
+
+Status Recovery::Withdraw(View& view, ChunkId chunk, const Plan& plan) {
+  TRY_ASSIGN(const pb::ChunkRecord* record, view.GetChunk(chunk));
+  if (record && record->pending_version() == plan.new_version) view.MutableChunk(chunk)->clear_pending_version();
+  return {};
+}
+
 Status Recovery::Intent(View& view, const RecoveryRequest& request, Plan* plan) {
   TRY_ASSIGN(const pb::ChunkRecord* record, view.GetChunk(request.chunk));
   if (!record) return Fail(ErrorCode::kNotFound, fmt::format("chunk {} is gone", request.chunk.value));
   bool has_bad = false;
-  for (const pb::ReplicaRecord& r : record->replicas()) has_bad |= request.bad && r.instance() == request.bad.value;
+  for (const pb::ReplicaRecord& r : record->replicas()) {
+    has_bad |= request.bad && r.instance() == request.bad.value && record->version() <= request.version;
+  }
   bool nothing_bad = request.bad && !has_bad;
   if (!request.extra && !has_bad && (nothing_bad || record->version() > request.version) &&
       (nothing_bad || !record->pending_version())) {
@@ -116,9 +153,16 @@ Status Recovery::Intent(View& view, const RecoveryRequest& request, Plan* plan) 
     return Fail(ErrorCode::kNotEnoughServers, fmt::format("{} chunkservers are alive, {} are needed to write",
                                                           state_.possible_servers(), min_copies));
   }
+  bool hope = std::ranges::any_of(record->replicas(), [&](const pb::ReplicaRecord& r) {
+    return r.instance() != request.bad.value && !state_.IsDead(r.server());
+  });
+  if (!hope) {
+    return Fail(ErrorCode::kUnavailable, fmt::format("no replica of chunk {} is alive", request.chunk.value));
+  }
   TRY_ASSIGN(plan->lease, view.NewLease());
   TRY_ASSIGN(plan->order, view.NewOrder());
   auto* changed = view.MutableChunk(request.chunk);
+  plan->untouched = changed->pending_version() == 0;
   plan->new_version = std::max(changed->version(), changed->pending_version()) + 1;
   changed->set_pending_version(plan->new_version);
   changed->set_lease(plan->lease);
@@ -135,11 +179,6 @@ Task<void> Recovery::FreezeAll(Plan* plan, const RecoveryRequest* request) {
     if (request->bad && member.replica.instance() == request->bad.value) {
       member.outcome = Outcome::kBad;
       member.error = Error{ErrorCode::kCorrupt, "reported by its server"};
-      continue;
-    }
-    if (std::ranges::find(plan->run->bad_sources, member.replica.instance()) != plan->run->bad_sources.end()) {
-      member.outcome = Outcome::kBad;
-      member.error = Error{ErrorCode::kCorrupt, "others could not be made equal to it"};
       continue;
     }
     group.Spawn(FreezeOne(plan, request->chunk, &member));
@@ -188,11 +227,13 @@ Task<void> Recovery::FreezeOne(const Plan* plan, ChunkId chunk, Member* member) 
 // Decides who stays, and brings them to the new version.
 Task<Status> Recovery::RaiseAll(Plan* plan, const RecoveryRequest* request) {
   Member* source = nullptr;
+  bool empty = false;  // a member that every acknowledged write would have reached has nothing
   auto rank = [](const Member& m) {
     return std::tuple(m.frozen.version(), m.frozen.known(), m.frozen.applied());
   };
   for (Member& m : plan->members) {
     if (m.outcome == Outcome::kStuck) {
+      plan->untouched = false;  // others may be frozen: only a raise ends that
       co_return Fail(ErrorCode::kNotReady, fmt::format("chunkserver {} does not answer for chunk {}: {}",
                                                        m.replica.server(), request->chunk.value, ToString(m.error)));
     }
@@ -201,14 +242,16 @@ Task<Status> Recovery::RaiseAll(Plan* plan, const RecoveryRequest* request) {
       LogWarning("chunk {}: the replica on server {} is left out: {}", request->chunk.value, m.replica.server(),
                  m.outcome == Outcome::kBad ? ToString(m.error) : "it is missing");
     }
+    empty |= m.outcome == Outcome::kFrozen && !m.frozen.exists();
     if (!m.left_out && m.frozen.exists() && (!source || rank(m) > rank(*source))) source = &m;
   }
   if (!source) {
-    if (plan->record.written()) {
+    if (plan->record.written() || !empty) {
       co_return Fail(ErrorCode::kUnavailable, fmt::format("no replica of chunk {} is alive", request->chunk.value));
     }
-    co_return Status();  // nobody has anything: placed anew in the commit
+    co_return Status();  // nothing was ever acknowledged: placed anew in the commit
   }
+  plan->untouched = false;
   if (request->extra) {
     Member extra;
     extra.replica.set_server(request->extra_server);
@@ -231,16 +274,18 @@ Task<Status> Recovery::RaiseAll(Plan* plan, const RecoveryRequest* request) {
   Task<void> join = group.Join();
   co_await join;
   for (const Member& m : plan->members) {
-    // The source is to blame, not the one that tried to read it (which may have the last good copy).
+    // The source is to blame, not the one that tried to read it (which may have the last good copy). If it is bad, its
+    // own server has seen that, and says so in the next attempt.
     if (m.left_out || m.raised || m.error.code != ErrorCode::kChainFailed) continue;
-    plan->run->bad_sources.push_back(source->replica.instance());
     co_return Fail(ErrorCode::kNotReady, fmt::format("chunk {}: server {} is no source: {}", request->chunk.value,
                                                      source->replica.server(), ToString(m.error)));
   }
   for (Member& m : plan->members) {
     if (m.left_out || m.raised) continue;
     bool is_extra = request->extra && m.replica.instance() == request->extra.value;
-    if (!is_extra && !IsReplicaError(m.error.code) && !state_.IsDead(m.replica.server())) {
+    // A full disk stays full while the writers wait: the source has everything.
+    bool hopeless = IsReplicaError(m.error.code) || m.error.code == ErrorCode::kNoSpace;
+    if (!is_extra && !hopeless && !state_.IsDead(m.replica.server())) {
       co_return Fail(ErrorCode::kNotReady, fmt::format("raising chunk {} on server {}: {}", request->chunk.value,
                                                        m.replica.server(), ToString(m.error)));
     }
@@ -287,6 +332,25 @@ Task<void> Recovery::RaiseOne(const Plan* plan, ChunkId chunk, Member* member, c
   if (!done) member->error = done.error();
 }
 
+// Replicas for a chunk that nobody has anything of: on the servers that are there, and on others where those are too
+// few. All get new instances: what a refused write may have left behind is not one of them.
+Status Recovery::PlaceAnew(View& view, uint32_t copies, std::vector<pb::ReplicaRecord>* replicas) {
+  std::vector<ServerId> servers;
+  for (const auto& r : *replicas) servers.push_back(ServerId(r.server()));
+  size_t missing = copies > servers.size() ? copies - servers.size() : 0;
+  auto more = PlaceReplicas(state_.registry.Candidates(state_.now()), servers, missing, state_.rng);
+  servers.insert(servers.end(), more.begin(), more.end());
+  if (servers.empty()) return Fail(ErrorCode::kNotEnoughServers, "no chunkserver has room");
+  replicas->clear();
+  for (ServerId server : servers) {
+    TRY_ASSIGN(InstanceId instance, view.NewInstanceId());
+    replicas->emplace_back();
+    replicas->back().set_server(server.value);
+    replicas->back().set_instance(instance.value);
+  }
+  return {};
+}
+
 Status Recovery::Commit(View& view, const RecoveryRequest& request, const Plan& plan) {
   TRY_ASSIGN(const pb::ChunkRecord* record, view.GetChunk(request.chunk));
   if (!record) return Fail(ErrorCode::kNotFound, fmt::format("chunk {} was deleted meanwhile", request.chunk.value));
@@ -299,28 +363,15 @@ Status Recovery::Commit(View& view, const RecoveryRequest& request, const Plan& 
     if (!m.left_out) replicas.push_back(m.replica);
     anything |= m.raised;
   }
-  auto fresh = anything ? replicas : std::vector<pb::ReplicaRecord>();
   uint32_t copies = record->copies();
   if (!anything) {
-    auto placed = replicas;
-    std::vector<ServerId> have;
-    for (const auto& r : placed) have.push_back(ServerId(r.server()));
-    size_t missing = copies > placed.size() ? copies - placed.size() : 0;
-    for (ServerId server : PlaceReplicas(state_.registry.Candidates(state_.now()), have, missing, state_.rng)) {
-      TRY_ASSIGN(InstanceId instance, view.NewInstanceId());
-      pb::ReplicaRecord r;
-      r.set_server(server.value);
-      r.set_instance(instance.value);
-      placed.push_back(r);
-    }
-    if (placed.empty()) return Fail(ErrorCode::kNotEnoughServers, "no chunkserver has room");
-    fresh = std::move(placed);
+    TRY(PlaceAnew(view, copies, &replicas));
   }
   auto* changed = view.MutableChunk(request.chunk);
   changed->set_version(plan.new_version);
   changed->clear_pending_version();
-  SetReplicas(view, state_, request.chunk, changed, fresh);
-  if (fresh.size() < copies) PutWork(view, state_, request.chunk);
+  SetReplicas(view, state_, request.chunk, changed, replicas);
+  if (replicas.size() < copies) PutWork(view, state_, request.chunk);
   return {};
 }
 

@@ -14,7 +14,7 @@ namespace shoal::meta {
 struct RecoveryRequest {
   ChunkId chunk;
   uint32_t version = 0;       // what the asker saw: when the record has a higher one by now, all is done
-  InstanceId bad;             // a replica to be left out (its own server said that it is bad), or none
+  InstanceId bad;             // a replica to be left out (found bad while the record had at most `version`), or none
   uint32_t extra_server = 0;  // a fresh copy to be taken in
   InstanceId extra;
   bool for_write = true;  // needs min-copies servers
@@ -22,9 +22,10 @@ struct RecoveryRequest {
 
 // Raises versions: a durable intent in the chunk record, freeze of all members, the one with the highest applied write
 // becomes the source, all are levelled and raised, the record is committed and durable when Recover returns. Members
-// are left out only when their server is dead, they themselves are missing or bad, or `bad` names them; never the last
-// good one. A member whose server is only suspect is waited for. One recovery per chunk at a time; who comes
-// second waits for the first. Namespace thread; owner: ChunkService.
+// are left out only when their server is dead, they themselves are missing or bad or have no room to be levelled, or
+// `bad` names them; never the last good one. A member whose server is only suspect is waited for. When nobody can be
+// raised, nothing has changed. One recovery per chunk at a time; who comes second waits for the first. Namespace
+// thread; owner: ChunkService.
 // Errors: kNotFound (no such chunk), kNotEnoughServers, kUnavailable (no live replica), kNotReady (a member could not
 // be asked in time).
 class Recovery {
@@ -34,6 +35,8 @@ class Recovery {
   // Replicas are being raised just now: wait before reading them.
   bool Raising(ChunkId chunk) const;
   bool Running(ChunkId chunk) const { return running_.contains(chunk); }
+  // The last one failed moments ago: who only wants to read need not try again.
+  bool FailedLately(ChunkId chunk) const;
   Task<Status> WaitFor(ChunkId chunk);
 
  private:
@@ -41,8 +44,6 @@ class Recovery {
     explicit Run(EventLoop& loop) : done(loop) {}
     WaitList done;
     bool raising = false;
-    // Instances that were chosen as source and could not be read by another member: left out of the next attempt.
-    std::vector<uint64_t> bad_sources;
     Status status;
   };
   enum class Outcome { kNone, kFrozen, kDead, kBad, kStuck };
@@ -61,21 +62,27 @@ class Recovery {
     uint64_t lease = 0;
     uint64_t order = 0;
     std::vector<Member> members;
+    bool untouched = false;  // no replica can have a version above the record's
     SteadyTime deadline;
     Run* run = nullptr;
   };
 
   Task<Status> RunAll(RecoveryRequest request, std::shared_ptr<Run> run);
   Task<Status> Attempt(const RecoveryRequest* request, Run* run);
+  Task<Status> Carry(Plan* plan, const RecoveryRequest* request);
   Status Intent(View& view, const RecoveryRequest& request, Plan* plan);
+  Status Withdraw(View& view, ChunkId chunk, const Plan& plan);
+  void NoteEnd(ChunkId chunk, bool failed);
   Task<void> FreezeAll(Plan* plan, const RecoveryRequest* request);
   Task<void> FreezeOne(const Plan* plan, ChunkId chunk, Member* member);
   Task<Status> RaiseAll(Plan* plan, const RecoveryRequest* request);
   Task<void> RaiseOne(const Plan* plan, ChunkId chunk, Member* member, const Member* source);
   Status Commit(View& view, const RecoveryRequest& request, const Plan& plan);
+  Status PlaceAnew(View& view, uint32_t copies, std::vector<pb::ReplicaRecord>* replicas);
 
   ChunkState& state_;
   std::unordered_map<ChunkId, std::shared_ptr<Run>> running_;
+  std::unordered_map<ChunkId, SteadyTime> failed_;  // when, of those that failed lately
 };
 
 }  // namespace shoal::meta

@@ -45,6 +45,7 @@ struct ServerEntry {
   BootTime dead_since{0};     // 0: not dead
   bool gone_handled = false;  // its chunks are being copied elsewhere
   bool want_inventory = true;
+  bool inventory_open = false;  // begun and not yet ended: asked for again until it is
   uint64_t promised = 0;  // bytes placed there since its last report (an estimate)
 
   uint64_t capacity() const;

@@ -205,7 +205,7 @@ Task<Result<TxnId>> ServerOps::Heartbeat(CallInfo info, const pb::HeartbeatReque
                                                      id.value));
   }
   response.set_lease_ms(Milliseconds(state_.context.options.server_lease));
-  response.set_send_inventory(entry->want_inventory);
+  response.set_send_inventory(entry->want_inventory || entry->inventory_open);
   co_return TxnId();
 }
 

@@ -38,18 +38,17 @@ class ServerOps {
 };
 
 // Compares what a server has with what the records say, in a few messages: digests of 256 buckets, then the list of
-// each bucket that differs. Nothing is deleted because it is unknown: it is counted and logged. A replica that a record
-// replaced is dropped (by a durable order); one that is missing or old though its chunk is written is lost, and the
-// chunk is recovered without it. Namespace thread; owner: ChunkService.
+// each bucket that differs. Nothing is deleted because it is unknown, nor when its record names it at another server: it
+// is counted and logged. A replica that a record replaced is dropped (by a durable order) if a good one is in reach; one
+// that is missing, bad or old is lost if its server says so when asked again, and the chunk is recovered without it. An
+// inventory that was not carried on to its end is asked for again. Namespace thread; owner: ChunkService.
 class Inventory {
  public:
   explicit Inventory(ChunkState& state) : state_(state) {}
   void Register();
-  // The replica at this server is lost or bad: the chunk is recovered without it, and copied again.
-  Task<Status> LoseReplica(ChunkId chunk, ServerId server, InstanceId instance, std::string why);
   // What the last inventories found (for tests and the status page).
   struct Found {
-    uint64_t unknown = 0;
+    uint64_t unknown = 0;  // and replaced ones that are kept
     uint64_t newer = 0;
     uint64_t stale = 0;
     uint64_t lost = 0;
@@ -62,18 +61,29 @@ class Inventory {
     uint64_t instance;
   };
   using Buckets = std::unordered_map<uint32_t, std::vector<Expected>>;
+  // An inventory that is not yet at its end. A plain value.
+  struct Open {
+    std::set<uint32_t> differing;  // buckets still to come
+    Buckets expected;
+  };
   Task<Result<TxnId>> Digest(CallInfo info, const pb::InventoryDigestRequest& request,
                              pb::InventoryDigestResponse& response);
   Task<Result<TxnId>> Bucket(CallInfo info, const pb::InventoryBucketRequest& request,
                              pb::InventoryBucketResponse& response);
   Task<Status> Collect(ServerId server, const std::set<uint32_t>* wanted, std::array<uint64_t, 256>* digests,
                        Buckets* buckets);
-  enum class Verdict { kFine, kUnknown, kNewer, kStale, kLost };
+  enum class Verdict { kFine, kUnknown, kNewer, kSpare, kStale, kLost };
+  static const char* Describe(Verdict verdict);  // of those that are kept
   Status Judge(View& view, ServerId server, const pb::ReplicaReport& replica, Verdict* verdict);
-  Task<void> CheckMissing(ServerId server, ChunkId chunk, InstanceId instance);
+  Task<void> CheckMissing(ServerId server, uint32_t bucket, std::set<uint64_t> have);
+  // The replica seems to be lost: if its server confirms that, the chunk is recovered without it. `missing`: it was not
+  // in a list, which may be a little older than the chunk.
+  Task<void> CheckLost(ServerId server, ChunkId chunk, InstanceId instance, bool missing);
+  Task<Status> Verify(ServerId server, ChunkId chunk, InstanceId instance, uint32_t version);
+  void EndBucket(ServerId server, uint32_t bucket);
 
   ChunkState& state_;
-  std::unordered_map<ServerId, Buckets> expected_;  // of the inventory under way at each server
+  std::unordered_map<ServerId, Open> open_;
   Found found_;
 };
 

@@ -199,6 +199,8 @@ bool IsReplicaError(ErrorCode code) {
     case ErrorCode::kCorrupt:
     case ErrorCode::kChecksumMismatch:
     case ErrorCode::kIo:
+    case ErrorCode::kReadOnly:      // its file system was remounted after an error
+    case ErrorCode::kNotSupported:
       return true;
     default:
       return false;

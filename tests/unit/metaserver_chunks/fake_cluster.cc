@@ -36,12 +36,8 @@ FakeServer::FakeServer(FakeCluster& cluster, std::string server_name)
     orders.push_back("sync");
     return {};
   });
-  On<pb::VerifyChunkRequest, pb::VerifyChunkResponse>(pb::VERIFY_CHUNK,
-                                                      [this](const auto& request, auto* response) -> Status {
-                                                        response->set_good(true);
-                                                        if (replicas.contains(request.chunk())) return {};
-                                                        return Fail(ErrorCode::kNoReplica, "not here");
-                                                      });
+  On<pb::VerifyChunkRequest, pb::VerifyChunkResponse>(
+      pb::VERIFY_CHUNK, [this](const auto& request, auto* response) { return Verify(request, response); });
 }
 
 template <typename Req, typename Resp>
@@ -105,6 +101,15 @@ Status FakeServer::Write(const pb::WriteChunkRequest& request) {
   auto it = replicas.find(request.chunk());
   if (it == replicas.end() || it->second.instance != request.instance()) return Fail(ErrorCode::kNoReplica, "not here");
   if (it->second.version != request.version()) return Fail(ErrorCode::kVersionMismatch, "another version");
+  return {};
+}
+
+Status FakeServer::Verify(const pb::VerifyChunkRequest& request, pb::VerifyChunkResponse* response) {
+  auto it = replicas.find(request.chunk());
+  bool here = it != replicas.end() && (!request.instance() || it->second.instance == request.instance());
+  if (!here) return Fail(ErrorCode::kNoReplica, "not here");
+  if (request.version() && it->second.version != request.version()) return Fail(ErrorCode::kVersionMismatch);
+  response->set_good(!it->second.bad);
   return {};
 }
 

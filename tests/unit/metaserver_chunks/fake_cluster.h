@@ -27,6 +27,7 @@ struct FakeReplica {
   uint64_t applied = 0;
   bool known = true;
   bool frozen = false;
+  bool bad = false;  // what VERIFY_CHUNK finds
 };
 
 // A chunkserver that does what a test says: it keeps no bytes, remembers its orders as text, and can fail or ignore
@@ -64,6 +65,7 @@ class FakeServer {
   Status Freeze(const pb::FreezeReplicaRequest& request, pb::FreezeReplicaResponse* response);
   Status SetVersion(const pb::SetVersionRequest& request);
   Status Write(const pb::WriteChunkRequest& request);
+  Status Verify(const pb::VerifyChunkRequest& request, pb::VerifyChunkResponse* response);
   template <typename Req, typename Resp>
   void On(pb::Method method, std::function<Status(const Req&, Resp*)> handle);
 

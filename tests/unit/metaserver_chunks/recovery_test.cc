@@ -136,6 +136,45 @@ TEST_F(RecoveryTest, AnIoErrorOfItsOwnCostsAMemberItsPlace) {
   EXPECT_TRUE(cluster.Eventually([&] { return HasOrder(member(0), "drop"); }));
 }
 
+TEST_F(RecoveryTest, AMemberOnAReadOnlyFileSystemIsLeftOut) {
+  for (pb::Method method : {pb::FREEZE_REPLICA, pb::SET_VERSION}) {
+    member(0).fail[method] = std::deque<ErrorCode>(10, ErrorCode::kReadOnly);
+  }
+  replica(1).applied = 7;  // the source
+  auto fresh = client->Report(inode, extent, extent.replicas(0).server());
+  ASSERT_TRUE(fresh) << ToString(fresh.error());
+  EXPECT_EQ(fresh->replicas_size(), 2);
+  EXPECT_EQ(fresh->version(), 2u);
+}
+
+TEST_F(RecoveryTest, AMemberWithoutRoomToBeLevelledIsLeftOut) {
+  replica(1).applied = 7;
+  member(0).fail[pb::SET_VERSION] = std::deque<ErrorCode>(10, ErrorCode::kNoSpace);
+  auto fresh = client->Report(inode, extent, extent.replicas(0).server());
+  ASSERT_TRUE(fresh) << ToString(fresh.error());
+  EXPECT_EQ(fresh->replicas_size(), 2);
+  EXPECT_EQ(fresh->version(), 2u);
+}
+
+TEST_F(RecoveryTest, ASourceIsNotLeftOutOnAnothersWord) {
+  replica(1).applied = 7;
+  member(0).fail[pb::SET_VERSION] = {ErrorCode::kChainFailed};  // a bit flipped on the way
+  auto fresh = client->Report(inode, extent, extent.replicas(0).server());
+  ASSERT_TRUE(fresh) << ToString(fresh.error());
+  EXPECT_EQ(fresh->replicas_size(), 3);
+  // One that is bad says so itself the next time.
+  replica(1).applied = 7;
+  member(0).fail[pb::SET_VERSION] = {ErrorCode::kChainFailed};
+  member(0).fail[pb::FREEZE_REPLICA] = {ErrorCode::kOverloaded};
+  member(1).on_order = [&](const std::string& order) {
+    if (order.starts_with("set")) member(1).fail[pb::FREEZE_REPLICA] = {ErrorCode::kCorrupt};
+  };
+  auto without = client->Report(inode, *fresh, extent.replicas(0).server());
+  ASSERT_TRUE(without) << ToString(without.error());
+  EXPECT_EQ(without->replicas_size(), 2);
+  EXPECT_FALSE(Servers(cluster.Chunk(extent.chunk())).contains(extent.replicas(1).server()));
+}
+
 TEST_F(RecoveryTest, AMissingReplicaOfAWrittenChunkIsLostNotEmpty) {
   member(0).replicas.erase(extent.chunk());
   auto fresh = client->Report(inode, extent, extent.replicas(0).server());
@@ -154,6 +193,35 @@ TEST_F(RecoveryTest, TheLastGoodCopyStays) {
   EXPECT_EQ(fresh.error().code, ErrorCode::kUnavailable);
   EXPECT_EQ(cluster.Chunk(extent.chunk()).replicas_size(), 3);
   EXPECT_EQ(cluster.Chunk(extent.chunk()).version(), 1u);
+  EXPECT_EQ(cluster.Chunk(extent.chunk()).pending_version(), 0u);
+  auto before = std::chrono::steady_clock::now();
+  EXPECT_EQ(client->Extents(inode).size(), 1u);
+  EXPECT_LT(std::chrono::steady_clock::now() - before, 150ms);
+}
+
+TEST_F(RecoveryTest, ARecoveryWithoutHopeChangesNothingAndReadersGetTheRecord) {
+  for (auto& s : cluster.servers) s->Die();
+  uint64_t lease = cluster.Chunk(extent.chunk()).lease();
+  ASSERT_TRUE(cluster.Execute([&](View& view) -> Status {
+    TRY_ASSIGN(const pb::ChunkRecord* record, view.GetChunk(ChunkId(extent.chunk())));
+    if (!record) return Fail(ErrorCode::kNotFound);
+    view.MutableChunk(ChunkId(extent.chunk()))->set_pending_version(2);  // as a restart leaves it
+    return {};
+  }));
+  auto extents = client->Extents(inode);
+  ASSERT_EQ(extents.size(), 1u);
+  EXPECT_EQ(extents[0].version(), 1u);
+  EXPECT_EQ(extents[0].replicas_size(), 3);
+  auto record = cluster.Chunk(extent.chunk());
+  EXPECT_EQ(record.lease(), lease);
+  EXPECT_EQ(record.pending_version(), 2u);  // some replica may have it
+  // One comes back: the recovery is finished for the next reader.
+  ASSERT_NO_FATAL_FAILURE(member(1).Connect());
+  auto deadline = std::chrono::steady_clock::now() + 20s;
+  while (cluster.Chunk(extent.chunk()).version() != 3 && std::chrono::steady_clock::now() < deadline) {
+    client->Extents(inode);
+  }
+  EXPECT_EQ(cluster.Chunk(extent.chunk()).version(), 3u);
 }
 
 TEST_F(RecoveryTest, TooFewServersIsAnAnswerAndNothingChanges) {
@@ -181,6 +249,30 @@ TEST_F(RecoveryTest, AnAllocatedChunkThatNobodyHasIsPlacedAnew) {
   EXPECT_EQ(fresh->version(), 2u);
   EXPECT_EQ(fresh->replicas_size(), 3);
   EXPECT_TRUE(Servers(cluster.Chunk(fresh->chunk())).contains(fourth.id));
+  // All instances are new: a refused write may have left a file of an old one.
+  std::set<uint64_t> before;
+  for (const auto& r : granted->replicas()) before.insert(r.instance());
+  for (const auto& r : fresh->replicas()) EXPECT_FALSE(before.contains(r.instance()));
+}
+
+TEST_F(RecoveryTest, AnAllocatedChunkWhoseMembersAreAllAwayIsNotEmpty) {
+  auto granted = client->Grant(inode, 1);
+  ASSERT_TRUE(granted);
+  cluster.Materialize(*granted);  // written and acknowledged, not committed
+  for (auto& s : cluster.servers) s->Die();
+  cluster.AddServer();
+  cluster.AddServer();
+  auto fresh = client->Report(inode, *granted, granted->replicas(0).server());
+  ASSERT_FALSE(fresh);
+  auto record = cluster.Chunk(granted->chunk());
+  ASSERT_EQ(record.replicas_size(), 3);
+  for (int i = 0; i < 3; i++) EXPECT_EQ(record.replicas(i).instance(), granted->replicas(i).instance());
+  // Nor is it when the one that answers has lost what it had.
+  FakeServer& back = cluster.server(granted->replicas(0).server());
+  back.fail[pb::FREEZE_REPLICA] = {ErrorCode::kCorrupt};
+  back.Connect();
+  EXPECT_FALSE(client->Report(inode, *granted, granted->replicas(0).server()));
+  EXPECT_EQ(cluster.Chunk(granted->chunk()).replicas(0).instance(), granted->replicas(0).instance());
 }
 
 TEST_F(RecoveryTest, ARestartBetweenRaiseAndCommitIsRecoveredUnderAHigherVersion) {

@@ -3,6 +3,7 @@
 #include <linux/falloc.h>
 
 #include "metaserver/chunks/registry.h"
+#include "metaserver/chunks/server_ops.h"
 #include "tests/unit/metaserver_chunks/fake_cluster.h"
 
 namespace shoal::meta {
@@ -245,6 +246,67 @@ TEST_F(ServiceTest, InventoryFindsStaleUnknownAndLostReplicas) {
   }));
   EXPECT_TRUE(CopiesBecome(3));
   EXPECT_TRUE(s.replicas.contains(123456));
+}
+
+TEST_F(ServiceTest, InventoryKeepsWhatMayBeTheLastCopy) {
+  // A server that has lost its identity comes back as another one.
+  FakeServer& lost = cluster.server(extent.replicas(0).server());
+  auto replicas = lost.replicas;
+  lost.Die();
+  FakeServer& found = cluster.AddServer();
+  found.replicas = replicas;
+  EXPECT_EQ(found.SendInventory(), 1);
+  EXPECT_EQ(found.SendInventory(), 1);
+  // One that was replaced stays while the others are away.
+  for (int i : {1, 2}) cluster.server(extent.replicas(i).server()).Die();
+  found.replicas[extent.chunk()].instance += 1000;
+  EXPECT_EQ(found.SendInventory(), 1);
+  cluster.server(extent.replicas(1).server()).Connect();
+  EXPECT_EQ(CountOrders("drop"), 0u);
+  // Until a good one is back.
+  EXPECT_EQ(found.SendInventory(), 1);
+  EXPECT_TRUE(cluster.Eventually([&] { return !found.replicas.contains(extent.chunk()); }));
+}
+
+TEST_F(ServiceTest, AListThatIsOlderThanARaiseCostsNoReplica) {
+  FakeServer& s = cluster.server(extent.replicas(0).server());
+  ASSERT_TRUE(client->Report(inode, extent, s.id));
+  EXPECT_EQ(cluster.Chunk(extent.chunk()).version(), 2u);
+  auto send = [&](uint32_t version, bool bad) {
+    pb::InventoryBucketRequest request;
+    request.set_server(s.id);
+    request.set_bucket(static_cast<uint32_t>(InventoryBucket(extent.chunk())));
+    auto* report = request.add_replicas();
+    report->set_chunk(extent.chunk());
+    report->set_version(version);
+    report->set_instance(extent.replicas(0).instance());
+    report->set_bad(bad);
+    EXPECT_TRUE(RunOn(cluster.loop, CallTyped<pb::InventoryBucketResponse>(s.connection, pb::INVENTORY_BUCKET, request,
+                                                                           Payload(), 20s)));
+    return cluster.Chunk(extent.chunk());
+  };
+  EXPECT_EQ(send(1, false).version(), 2u);
+  EXPECT_EQ(cluster.Chunk(extent.chunk()).replicas_size(), 3);
+  // One that is really bad goes.
+  cluster.loop.Sync([&] { s.replicas[extent.chunk()].bad = true; });
+  EXPECT_GT(send(2, true).version(), 2u);
+}
+
+TEST_F(ServiceTest, AnInventoryThatWasInterruptedIsAskedForAgain) {
+  FakeServer& s = *cluster.servers[0];
+  EXPECT_EQ(s.SendInventory(), 0);
+  s.replicas[123456] = FakeReplica{77, 1, 0, true, false};
+  pb::InventoryDigestRequest digest;
+  digest.set_server(s.id);
+  for (size_t i = 0; i < kInventoryBuckets; i++) digest.add_digests(1);
+  ASSERT_TRUE(RunOn(cluster.loop, CallTyped<pb::InventoryDigestResponse>(s.connection, pb::INVENTORY_DIGEST, digest,
+                                                                         Payload(), 20s)));
+  bool wanted = false;
+  ASSERT_EQ(s.Heartbeat(&wanted), ErrorCode::kOk);
+  EXPECT_TRUE(wanted);  // no bucket came
+  EXPECT_EQ(s.SendInventory(), 1);
+  ASSERT_EQ(s.Heartbeat(&wanted), ErrorCode::kOk);
+  EXPECT_FALSE(wanted);
 }
 
 TEST_F(ServiceTest, FsyncNamesWhatOthersHaveWritten) {
