@@ -19,6 +19,7 @@ class FakeConnection : public Connection {
   pb::Role peer_role() const override { return pb::ROLE_CHUNKSERVER; }
   const std::string& peer_name() const override { return name_; }
   size_t queued_bytes() const override { return 0; }
+  SteadyTime last_received() const override { return {}; }
 
  protected:
   void SendResponse(uint64_t, pb::Method, ErrorCode, const google::protobuf::MessageLite*, std::string_view, Payload,
