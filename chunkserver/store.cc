@@ -22,6 +22,14 @@ uint64_t ReplicaDigest(ChunkId chunk, ChunkVersion version, InstanceId instance)
   return Checksum(bytes, sizeof bytes);
 }
 
+// A replica of the scan: what an earlier process wrote to it, and its name, may not be durable.
+std::shared_ptr<Replica> FoundReplica(ChunkId chunk, InstanceId instance, Disk& disk) {
+  auto replica = std::make_shared<Replica>(chunk, instance, disk);
+  replica->changes = 1;
+  replica->name_synced = false;
+  return replica;
+}
+
 std::string Describe(const Replica& replica) {
   return fmt::format("chunk {:x} instance {:x} in {}", replica.chunk.value, replica.instance.value, replica.disk.path());
 }
@@ -126,8 +134,21 @@ std::shared_ptr<Replica> ReplicaStore::Find(ChunkId chunk, InstanceId instance) 
   std::lock_guard lock(shard.mutex);
   Entry* entry = FindEntry(shard, chunk, instance);
   if (!entry) return nullptr;
-  if (!entry->replica) entry->replica = std::make_shared<Replica>(chunk, entry->instance, *disks_[entry->disk]);
+  if (!entry->replica) entry->replica = FoundReplica(chunk, entry->instance, *disks_[entry->disk]);
   return entry->replica;
+}
+
+std::vector<std::shared_ptr<Replica>> ReplicaStore::ReplicasOn(const Disk& disk) {
+  std::vector<std::shared_ptr<Replica>> found;
+  for (Shard& shard : shards_) {
+    std::lock_guard lock(shard.mutex);
+    for (auto& [chunk, entry] : shard.entries) {
+      if (disks_[entry.disk].get() != &disk) continue;
+      if (!entry.replica) entry.replica = FoundReplica(ChunkId{chunk}, entry.instance, *disks_[entry.disk]);
+      found.push_back(entry.replica);
+    }
+  }
+  return found;
 }
 
 Result<Disk*> ReplicaStore::ChooseDisk(bool forwarded) {

@@ -51,9 +51,10 @@ class ReplicaStore {
   Status Load(const std::shared_ptr<Replica>& replica);
   // On a disk thread, with Replica::io held: makes the file of a replica that does not exist yet.
   Status CreateFile(const std::shared_ptr<Replica>& replica);
-  // On a disk thread: makes everything written to it durable. An error makes it a bad replica.
+  // On a disk thread: makes everything written to it durable, also by earlier processes. An error makes it a bad replica.
   Status Sync(const std::shared_ptr<Replica>& replica);
-  // On a disk thread: everything written and not synced on that disk.
+  // On a disk thread: everything written and not synced on that disk, also by earlier processes. After an error every
+  // replica of which that can't be said is bad.
   Status SyncAll(Disk& disk);
   // On a disk thread: deletes the file, and forgets the replica.
   Status Drop(const std::shared_ptr<Replica>& replica);
@@ -88,6 +89,8 @@ class ReplicaStore {
 
   Shard& ShardOf(ChunkId chunk) { return shards_[chunk.value & 0xff]; }
   Entry* FindEntry(Shard& shard, ChunkId chunk, InstanceId instance);
+  std::vector<std::shared_ptr<Replica>> ReplicasOn(const Disk& disk);
+  Status Sweep(Disk& disk, const std::vector<std::shared_ptr<Replica>>& dirty);
   void ScanDisk(uint32_t index);
   void ReadHeaders(uint32_t disk, std::shared_ptr<std::vector<std::pair<ChunkId, InstanceId>>> names, size_t next);
   void ReadOneHeader(uint32_t disk, ChunkId chunk, InstanceId instance);

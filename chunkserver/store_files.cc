@@ -133,33 +133,44 @@ Status ReplicaStore::Sync(const std::shared_ptr<Replica>& replica) {
 
 Status ReplicaStore::SyncAll(Disk& disk) {
   std::vector<std::shared_ptr<Replica>> dirty = disk.DirtyReplicas();
+  if (!disk.swept() || dirty.size() > kSyncFilesOneByOne) return Sweep(disk, dirty);
   Status result;
-  if (dirty.size() <= kSyncFilesOneByOne) {
-    for (const auto& replica : dirty) {
-      Status status = Sync(replica);
-      bool gone = !status && status.error().code == ErrorCode::kNoReplica;
-      if (!status && !gone) result = status;
-    }
-    return result;
+  for (const auto& replica : dirty) {
+    Status status = Sync(replica);
+    bool gone = !status && status.error().code == ErrorCode::kNoReplica;
+    if (!status && !gone) result = status;
   }
-  TRY_ASSIGN(auto any, disk.files().Open(disk.path() + "/" + kIdentityName, Files::Mode::kRead));
+  return result;
+}
+
+Status ReplicaStore::Sweep(Disk& disk, const std::vector<std::shared_ptr<Replica>>& dirty) {
   std::vector<std::pair<std::shared_ptr<Replica>, uint64_t>> before;
   for (const auto& replica : dirty) {
     std::lock_guard lock(replica->mutex);
     before.emplace_back(replica, replica->changes);
   }
-  Status status = any->SyncFileSystem();
-  for (auto& [replica, changes] : before) {
-    if (!status) {
-      MarkBad(replica, status.error());
-      continue;
+  Status status = disk.SyncFileSystem();
+  if (!status) {
+    disk.Note(status.error());
+    // Before the first success that is every one that was not synced by itself since the start.
+    for (const auto& replica : disk.swept() ? dirty : ReplicasOn(disk)) {
+      bool synced;
+      {
+        std::lock_guard lock(replica->mutex);
+        synced = replica->changes == replica->synced_changes;
+      }
+      if (!synced) MarkBad(replica, status.error());
     }
+    return status;
+  }
+  disk.SetSwept();
+  for (auto& [replica, changes] : before) {
     std::lock_guard lock(replica->mutex);
     if (replica->exists) replica->name_synced = true;
     replica->synced_changes = std::max(replica->synced_changes, changes);
     if (replica->synced_changes == replica->changes) disk.RemoveDirty(*replica);
   }
-  return status;
+  return {};
 }
 
 Status ReplicaStore::Drop(const std::shared_ptr<Replica>& replica) {

@@ -131,12 +131,7 @@ TEST_F(ChainTest, SyncedWritesSurviveAPowerCutEverywhere) {
   ASSERT_TRUE(Write(all_, 7, 0, bytes, true, true).has_value());
   ASSERT_TRUE(Write(all_, 8, 0, bytes, true, false).has_value());
   for (size_t i : all_) {
-    pb::SyncChunkRequest sync;
-    auto& one = *sync.add_chunks();
-    one.set_chunk(8);
-    one.set_version(1);
-    one.set_instance(100 + i);
-    auto synced = Call<pb::SyncChunkResponse>(i, pb::SYNC_CHUNK, sync);
+    Status synced = Sync(i, 8);
     ASSERT_TRUE(synced.has_value()) << synced.error().message;
   }
   for (size_t i : all_) {
@@ -158,6 +153,26 @@ TEST_F(ChainTest, SyncReplicasSyncsEverything) {
   StartMember(0);
   WaitRegistered(0);
   for (uint64_t c = 1; c <= 5; ++c) EXPECT_EQ(*Read(0, c, 0, 3), "abc");
+}
+
+// A process that is killed leaves its writes to the operating system: the next one's syncs cover them.
+TEST_F(ChainTest, WritesFromBeforeARestartAreSynced) {
+  for (uint64_t c = 1; c <= 5; ++c) ASSERT_TRUE(Write(all_, c, 0, "abc").has_value());
+  auto restart = [&](size_t i, bool power_cut) {
+    StopMember(i);
+    if (power_cut) members_[i].files->PowerCut();
+    StartMember(i);
+    WaitRegistered(i);
+  };
+  for (size_t i : all_) restart(i, false);
+  Status synced = Sync(0, 3);
+  ASSERT_TRUE(synced.has_value()) << synced.error().message;
+  auto all = Order<pb::SyncReplicasResponse>(1, pb::SYNC_REPLICAS, pb::SyncReplicasRequest());
+  ASSERT_TRUE(all.has_value()) << all.error().message;
+  for (size_t i : all_) restart(i, true);
+  EXPECT_EQ(*Read(0, 3, 0, 3), "abc");
+  EXPECT_EQ(Read(0, 4, 0, 3).error().code, ErrorCode::kNoReplica) << "nobody asked for it";
+  for (uint64_t c = 1; c <= 5; ++c) EXPECT_EQ(*Read(1, c, 0, 3), "abc");
 }
 
 TEST_F(ChainTest, ReadsThatAreNotCachedGoToTheDisk) {

@@ -195,6 +195,16 @@ Status ClusterTest::Send(size_t member, const pb::WriteChunkRequest& message, co
   return reply ? Status() : Fail(reply.error());
 }
 
+Status ClusterTest::Sync(size_t member, uint64_t chunk) {
+  pb::SyncChunkRequest sync;
+  auto& one = *sync.add_chunks();
+  one.set_chunk(chunk);
+  one.set_version(version_);
+  one.set_instance(100 + member);
+  auto synced = Call<pb::SyncChunkResponse>(member, pb::SYNC_CHUNK, sync);
+  return synced ? Status() : Fail(synced.error());
+}
+
 Status ClusterTest::Write(const std::vector<size_t>& chain, uint64_t chunk, uint32_t offset, const std::string& bytes,
                           bool create, bool sync) {
   pb::WriteChunkRequest message = WriteRequest(chain, chunk, offset, bytes);

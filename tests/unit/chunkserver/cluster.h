@@ -90,6 +90,7 @@ class ClusterTest : public testing::Test {
                                      const std::string& bytes);
   Status Write(const std::vector<size_t>& chain, uint64_t chunk, uint32_t offset, const std::string& bytes,
                bool create = true, bool sync = false);
+  Status Sync(size_t member, uint64_t chunk);
   Status Send(size_t member, const pb::WriteChunkRequest& message, const std::string& bytes);
   Result<std::string> Read(size_t member, uint64_t chunk, uint32_t offset, uint32_t length);
   std::string PathOf(size_t member, uint64_t chunk) const;

@@ -198,6 +198,18 @@ TEST_F(StoreTest, SyncAllSyncsAllAndTheirNames) {
   EXPECT_EQ(files_.syncs() - before, 1u) << "clean";
 }
 
+TEST_F(StoreTest, AFirstSyncOfAllThatFailsDoubtsWhatAnEarlierProcessWrote) {
+  for (uint64_t c = 1; c <= 3; ++c) Dirty(Make(c));
+  store_.reset();
+  ASSERT_NO_FATAL_FAILURE(Start({{"/d", 0}}));
+  ASSERT_TRUE(store_->Sync(store_->Find(ChunkId{2}, InstanceId{1})).has_value());
+  files_.fails = [](const std::string& call, const std::string&) { return call == "sync" ? EIO : 0; };
+  Disk& disk = *store_->disks()[0];
+  EXPECT_FALSE(store_->SyncAll(disk).has_value());
+  EXPECT_TRUE(disk.failed());
+  EXPECT_EQ(bad_, (std::vector<uint64_t>{1, 3})) << "not the one that was synced since";
+}
+
 TEST_F(StoreTest, DropRemovesExactlyThatInstance) {
   auto replica = Make(5);
   EXPECT_EQ(store_->Find(ChunkId{5}, InstanceId{2}), nullptr);
