@@ -18,6 +18,9 @@
 
 namespace shoal {
 
+// Something ran out (space, memory, descriptors): says nothing of the replica or the disk.
+inline bool IsScarcity(ErrorCode code) { return code == ErrorCode::kNoSpace || code == ErrorCode::kOverloaded; }
+
 // The index of what is on the disks (names from a scan at the start, versions as they are learnt), the open files (a
 // bounded number), and what is wrong with them. Owner: the server. Any thread; what may touch a disk says so.
 class ReplicaStore {
@@ -56,6 +59,8 @@ class ReplicaStore {
   // On a disk thread: everything written and not synced on that disk, also by earlier processes. After an error every
   // replica of which that can't be said is bad.
   Status SyncAll(Disk& disk);
+  // On a disk thread: makes its name durable. Only an error that is no scarcity makes it a bad replica.
+  Status SyncName(const std::shared_ptr<Replica>& replica);
   // On a disk thread: deletes the file, and forgets the replica.
   Status Drop(const std::shared_ptr<Replica>& replica);
 

@@ -116,7 +116,6 @@ Status ReplicaStore::Sync(const std::shared_ptr<Replica>& replica) {
   }
   StopWatch watch;
   Status status = file->Sync(through);
-  if (status && !name_synced) status = replica->disk.files().SyncDirectory(replica->disk.ReplicaDirectory(replica->chunk));
   metrics_.syncs.Add();
   metrics_.sync_latency.Record(watch.elapsed());
   if (!status) {
@@ -124,10 +123,21 @@ Status ReplicaStore::Sync(const std::shared_ptr<Replica>& replica) {
     MarkBad(replica, status.error());
     return status;
   }
+  if (!name_synced) {
+    TRY(SyncName(replica));
+  }
   std::lock_guard lock(replica->mutex);
-  replica->name_synced = true;
   replica->synced_changes = std::max(replica->synced_changes, changes);
   if (replica->synced_changes == replica->changes) replica->disk.RemoveDirty(*replica);
+  return {};
+}
+
+Status ReplicaStore::SyncName(const std::shared_ptr<Replica>& replica) {
+  Status status = replica->disk.files().SyncDirectory(replica->disk.ReplicaDirectory(replica->chunk));
+  if (!status && !IsScarcity(status.error().code)) MarkBad(replica, status.error());
+  if (!status) return status;
+  std::lock_guard lock(replica->mutex);
+  replica->name_synced = true;
   return {};
 }
 

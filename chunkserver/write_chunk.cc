@@ -66,7 +66,7 @@ void JudgeFailure(ReplicaStore& store, const std::shared_ptr<Replica>& replica, 
   if (!exists) {
     // Nothing was made: the next attempt may choose another disk.
     if (Status gone = store.Drop(replica); !gone) LogWarning("{}", gone.error().message);
-  } else if (error.code != ErrorCode::kNoSpace && error.code != ErrorCode::kNoReplica) {
+  } else if (!IsScarcity(error.code) && error.code != ErrorCode::kNoReplica) {
     store.MarkBad(replica, error);
   }
 }

@@ -179,6 +179,19 @@ TEST_F(StoreTest, AFailedSyncMakesABadReplicaForEver) {
   EXPECT_TRUE(store_->Load(good).has_value()) << "what can be read is read";
 }
 
+TEST_F(StoreTest, TooManyOpenFilesSaysNothingOfAReplica) {
+  auto replica = Make(1);
+  Dirty(replica);
+  files_.fails = [](const std::string& call, const std::string&) { return call == "sync directory" ? EMFILE : 0; };
+  auto refused = store_->Sync(replica);
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().code, ErrorCode::kOverloaded);
+  EXPECT_TRUE(bad_.empty());
+  EXPECT_FALSE(replica->disk.failed());
+  files_.fails = nullptr;
+  EXPECT_TRUE(store_->Sync(replica).has_value());
+}
+
 TEST_F(StoreTest, SyncAllSyncsAllAndTheirNames) {
   std::vector<std::shared_ptr<Replica>> replicas;
   for (uint64_t c = 1; c <= 100; ++c) {

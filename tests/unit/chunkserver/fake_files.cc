@@ -216,6 +216,7 @@ Status FakeFiles::Unlink(const std::string& path) {
 
 Status FakeFiles::SyncDirectory(const std::string& path) {
   std::lock_guard guard(mutex_);
+  TRY(Check("sync directory", path));
   std::erase_if(synced_names_, [&](const auto& n) { return DirectoryOf(n.first) == path; });
   for (const auto& [name, node] : names_) {
     if (DirectoryOf(name) == path) synced_names_[name] = node;

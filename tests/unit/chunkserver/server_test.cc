@@ -164,6 +164,17 @@ TEST_F(ServerTest, AFailingDiskIsReportedAndTheServerLives) {
   EXPECT_TRUE(members_[0].server->serving());
 }
 
+TEST_F(ServerTest, NoMemoryForAWriteIsNoFailingDisk) {
+  ASSERT_TRUE(Write({0}, 7, 0, "abc").has_value());
+  members_[0].files->fails = [](const std::string& call, const std::string&) { return call == "write" ? ENOMEM : 0; };
+  EXPECT_EQ(Write({0}, 7, 0, "xyz").error().code, ErrorCode::kOverloaded);
+  members_[0].files->fails = nullptr;
+  EXPECT_EQ(Write({0}, 7, 0, "xyz").error().code, ErrorCode::kChainFailed) << "a recovery helps";
+  EXPECT_EQ(*Read(0, 7, 0, 3), "abc");
+  EXPECT_TRUE(meta_->bad_reports().empty());
+  EXPECT_FALSE(meta_->last_heartbeat(1).disks(0).failed());
+}
+
 TEST_F(ServerTest, ASyncThatFailsIsNeverRepeatedInHope) {
   ASSERT_TRUE(Write({0}, 7, 0, "abc").has_value());
   members_[0].files->fails = [](const std::string& call, const std::string&) { return call == "sync" ? EIO : 0; };
