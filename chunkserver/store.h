@@ -18,9 +18,6 @@
 
 namespace shoal {
 
-// Something ran out (space, memory, descriptors): says nothing of the replica or the disk.
-inline bool IsScarcity(ErrorCode code) { return code == ErrorCode::kNoSpace || code == ErrorCode::kOverloaded; }
-
 // The index of what is on the disks (names from a scan at the start, versions as they are learnt), the open files (a
 // bounded number), and what is wrong with them. Owner: the server. Any thread; what may touch a disk says so.
 class ReplicaStore {
