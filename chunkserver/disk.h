@@ -43,7 +43,7 @@ class Disk {
   Result<std::vector<std::pair<ChunkId, InstanceId>>> Scan();
 
   // Reads and writes of replicas, in order of arrival; syncs beside them, so that writes need not wait for them.
-  WorkQueue& work() { return *work_; }
+  WorkQueue& work() const { return *work_; }
   WorkQueue& syncs() { return *syncs_; }
   // Finishes what is queued and ends the threads; nothing may be queued after that.
   void StopThreads();

@@ -254,7 +254,7 @@ Result<WriteEffect> ReplicaFile::Apply(const WriteOperation& write, WriteIntent&
   if (Status carried = Carry(plan, intent); !carried) {
     // Part of the blocks may be replaced. This intent is the last that is known of them: it is settled now.
     auto settled = Settle(plan.replaced);
-    if (settled || !IsScarcity(carried.error().code)) return carried;
+    if (settled || !IsScarcity(carried.error().code)) return Fail(std::move(carried).error());
     return Fail(ErrorCode::kCorrupt, fmt::format("{}; then the table could not be corrected: {}", carried.error().message,
                                                  settled.error().message));
   }

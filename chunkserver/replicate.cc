@@ -70,7 +70,7 @@ Task<Result<uint64_t>> Service::MakeCopy(const pb::ReplicateRequest& message) {
   InstanceId instance{message.instance()};
   ChunkVersion version{message.version()};
   if (!chunk || !instance || !version) co_return Fail(ErrorCode::kInvalidArgument, "a copy needs chunk, version and instance");
-  Result<Disk*> disk = node_.store->ChooseDisk(true);
+  Result<Disk*> disk = node_.store->ChooseDisk(0, true);
   if (!disk) co_return Fail(std::move(disk).error());
   if (!copying_.emplace(chunk, instance).second) co_return Fail(ErrorCode::kNotReady, "that copy is being made");
 

@@ -78,7 +78,8 @@ class Service {
   Task<Result<pb::ReplicateResponse>> Replicate(const pb::ReplicateRequest& message);
 
   // Parts of the above.
-  Status CheckHeadCanWrite(const Replica& replica, const pb::WriteChunkRequest& message, size_t bytes);
+  Result<std::shared_ptr<Replica>> TargetOf(const pb::WriteChunkRequest& message, size_t bytes);
+  Status CheckCanWrite(const Disk& disk, const pb::WriteChunkRequest& message, size_t bytes);
   Task<Status> EnsureLoaded(std::shared_ptr<Replica> replica);
   struct LocalWrite;
   Status AdmitWrite(LocalWrite& local, const WriteTicket& ticket, WriteOperation& operation, bool sync);

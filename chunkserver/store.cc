@@ -22,14 +22,6 @@ uint64_t ReplicaDigest(ChunkId chunk, ChunkVersion version, InstanceId instance)
   return Checksum(bytes, sizeof bytes);
 }
 
-// A replica of the scan: what an earlier process wrote to it, and its name, may not be durable.
-std::shared_ptr<Replica> FoundReplica(ChunkId chunk, InstanceId instance, Disk& disk) {
-  auto replica = std::make_shared<Replica>(chunk, instance, disk);
-  replica->changes = 1;
-  replica->name_synced = false;
-  return replica;
-}
-
 std::string Describe(const Replica& replica) {
   return fmt::format("chunk {:x} instance {:x} in {}", replica.chunk.value, replica.instance.value, replica.disk.path());
 }
@@ -133,9 +125,17 @@ std::shared_ptr<Replica> ReplicaStore::Find(ChunkId chunk, InstanceId instance) 
   Shard& shard = ShardOf(chunk);
   std::lock_guard lock(shard.mutex);
   Entry* entry = FindEntry(shard, chunk, instance);
-  if (!entry) return nullptr;
-  if (!entry->replica) entry->replica = FoundReplica(chunk, entry->instance, *disks_[entry->disk]);
-  return entry->replica;
+  return entry ? TouchedReplica(chunk, *entry) : nullptr;
+}
+
+// What an earlier process wrote to a replica of the scan, and its name, may not be durable.
+std::shared_ptr<Replica> ReplicaStore::TouchedReplica(ChunkId chunk, Entry& entry) {
+  if (!entry.replica) {
+    entry.replica = std::make_shared<Replica>(chunk, entry.instance, *disks_[entry.disk]);
+    entry.replica->changes = 1;
+    entry.replica->name_synced = false;
+  }
+  return entry.replica;
 }
 
 std::vector<std::shared_ptr<Replica>> ReplicaStore::ReplicasOn(const Disk& disk) {
@@ -143,20 +143,18 @@ std::vector<std::shared_ptr<Replica>> ReplicaStore::ReplicasOn(const Disk& disk)
   for (Shard& shard : shards_) {
     std::lock_guard lock(shard.mutex);
     for (auto& [chunk, entry] : shard.entries) {
-      if (disks_[entry.disk].get() != &disk) continue;
-      if (!entry.replica) entry.replica = FoundReplica(ChunkId{chunk}, entry.instance, *disks_[entry.disk]);
-      found.push_back(entry.replica);
+      if (disks_[entry.disk].get() == &disk) found.push_back(TouchedReplica(ChunkId{chunk}, entry));
     }
   }
   return found;
 }
 
-Result<Disk*> ReplicaStore::ChooseDisk(bool forwarded) {
+Result<Disk*> ReplicaStore::ChooseDisk(uint64_t bytes, bool forwarded) {
   Disk* best = nullptr;
   Error why{ErrorCode::kNoSpace, "no data directory works"};
   for (const auto& disk : disks_) {
     if (disk->failed()) continue;
-    Status room = disk->CheckSpace(ReplicaFile::kFormatBytes, forwarded);
+    Status room = disk->CheckSpace(ReplicaFile::kFormatBytes + bytes, forwarded);
     if (!room) why = room.error();
     if (room && (!best || disk->Available() > best->Available())) best = disk.get();
   }
@@ -165,22 +163,20 @@ Result<Disk*> ReplicaStore::ChooseDisk(bool forwarded) {
 }
 
 Result<std::shared_ptr<Replica>> ReplicaStore::FindOrCreate(ChunkId chunk, InstanceId instance, ChunkVersion version,
-                                                            bool forwarded) {
-  if (auto found = Find(chunk, instance)) return found;
+                                                            Disk& disk) {
   if (!chunk || !instance || !version) return Fail(ErrorCode::kInvalidArgument, "a new replica needs a chunk, a version and an instance");
-  TRY_ASSIGN(Disk * disk, ChooseDisk(forwarded));
   Shard& shard = ShardOf(chunk);
   std::lock_guard lock(shard.mutex);
-  if (Entry* entry = FindEntry(shard, chunk, instance)) return entry->replica;  // made meanwhile, so touched
-  auto replica = std::make_shared<Replica>(chunk, instance, *disk);
+  if (Entry* entry = FindEntry(shard, chunk, instance)) return TouchedReplica(ChunkId{chunk}, *entry);
+  auto replica = std::make_shared<Replica>(chunk, instance, disk);
   replica->exists = false;
   replica->name_synced = false;
   replica->version = version;
   replica->order.Start(version);
   uint32_t index = 0;
-  while (disks_[index].get() != disk) ++index;
+  while (disks_[index].get() != &disk) ++index;
   shard.entries.emplace(chunk.value, Entry{instance, version, index, false, replica});
-  disk->AddReplicas(1);
+  disk.AddReplicas(1);
   return replica;
 }
 
@@ -203,6 +199,26 @@ Status ReplicaStore::Add(std::shared_ptr<Replica> replica, std::unique_ptr<Repli
   replica->disk.AddReplicas(1);
   Opened(replica);
   return {};
+}
+
+void ReplicaStore::Erase(const Replica& replica) {
+  replica.disk.RemoveDirty(replica);
+  Shard& shard = ShardOf(replica.chunk);
+  std::lock_guard lock(shard.mutex);
+  auto [begin, end] = shard.entries.equal_range(replica.chunk.value);
+  auto it = std::find_if(begin, end, [&](const auto& e) { return e.second.instance == replica.instance; });
+  if (it == end) return;  // a drop that was repeated
+  shard.entries.erase(it);
+  replica.disk.AddReplicas(-1);
+}
+
+void ReplicaStore::Forget(const std::shared_ptr<Replica>& replica) {
+  {
+    std::lock_guard lock(replica->mutex);
+    CHECK(!replica->exists && !replica->applying);
+    replica->dropped = true;
+  }
+  Erase(*replica);
 }
 
 void ReplicaStore::NoteVersion(const Replica& replica, ChunkVersion version) {

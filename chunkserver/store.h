@@ -40,10 +40,10 @@ class ReplicaStore {
 
   // Instance zero: whichever is there. Null: none.
   std::shared_ptr<Replica> Find(ChunkId chunk, InstanceId instance);
-  // The replica, or a new one on the best disk whose file its first write will make. kNoSpace when no disk has room.
-  Result<std::shared_ptr<Replica>> FindOrCreate(ChunkId chunk, InstanceId instance, ChunkVersion version, bool forwarded);
-  // Where a copy of a chunk would go.
-  Result<Disk*> ChooseDisk(bool forwarded);
+  // The replica, or a new one on that disk, whose file its first write will make.
+  Result<std::shared_ptr<Replica>> FindOrCreate(ChunkId chunk, InstanceId instance, ChunkVersion version, Disk& disk);
+  // Where a new replica with that many bytes would go. kNoSpace when no disk has room.
+  Result<Disk*> ChooseDisk(uint64_t bytes, bool forwarded);
   // A finished copy, its file in place. kExists if there is one of that instance.
   Status Add(std::shared_ptr<Replica> replica, std::unique_ptr<ReplicaFile> file);
 
@@ -58,6 +58,9 @@ class ReplicaStore {
   Status SyncAll(Disk& disk);
   // On a disk thread: makes its name durable. Only an error that is no scarcity makes it a bad replica.
   Status SyncName(const std::shared_ptr<Replica>& replica);
+  // Forgets a replica whose file was not made; nothing of it is written or may be waiting. A later write to it gives
+  // kNoReplica.
+  void Forget(const std::shared_ptr<Replica>& replica);
   // On a disk thread: deletes the file, and forgets the replica.
   Status Drop(const std::shared_ptr<Replica>& replica);
 
@@ -90,7 +93,9 @@ class ReplicaStore {
   };
 
   Shard& ShardOf(ChunkId chunk) { return shards_[chunk.value & 0xff]; }
+  void Erase(const Replica& replica);
   Entry* FindEntry(Shard& shard, ChunkId chunk, InstanceId instance);
+  std::shared_ptr<Replica> TouchedReplica(ChunkId chunk, Entry& entry);
   std::vector<std::shared_ptr<Replica>> ReplicasOn(const Disk& disk);
   Status Sweep(Disk& disk, const std::vector<std::shared_ptr<Replica>>& dirty);
   void ScanDisk(uint32_t index);

@@ -208,17 +208,7 @@ Status ReplicaStore::Drop(const std::shared_ptr<Replica>& replica) {
     }
     if (gone && bytes) disk.AddUsed(-static_cast<int64_t>(*bytes));
   }
-  disk.RemoveDirty(*replica);
-  disk.AddReplicas(-1);
-  Shard& shard = ShardOf(replica->chunk);
-  std::lock_guard lock(shard.mutex);
-  auto [begin, end] = shard.entries.equal_range(replica->chunk.value);
-  for (auto it = begin; it != end; ++it) {
-    if (it->second.instance == replica->instance) {
-      shard.entries.erase(it);
-      break;
-    }
-  }
+  Erase(*replica);
   return {};
 }
 

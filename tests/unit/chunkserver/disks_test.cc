@@ -133,7 +133,7 @@ class StoreTest : public testing::Test {
   }
   // A replica with a file.
   std::shared_ptr<Replica> Make(uint64_t chunk) {
-    auto replica = store_->FindOrCreate(ChunkId{chunk}, InstanceId{1}, ChunkVersion{1}, false);
+    auto replica = store_->FindOrCreate(ChunkId{chunk}, InstanceId{1}, ChunkVersion{1}, *store_->disks()[0]);
     EXPECT_TRUE(replica.has_value());
     std::unique_lock io((*replica)->io);
     EXPECT_TRUE(store_->CreateFile(*replica).has_value());
@@ -233,10 +233,18 @@ TEST_F(StoreTest, DropRemovesExactlyThatInstance) {
   for (auto& path : files_.Paths()) EXPECT_EQ(path.find("/d/chunks/05/"), std::string::npos) << path;
 }
 
+TEST_F(StoreTest, ADropThatIsRepeatedCountsOnce) {
+  auto replica = Make(5);
+  ASSERT_TRUE(store_->Drop(replica).has_value());
+  ASSERT_TRUE(store_->Drop(replica).has_value());
+  Make(6);
+  EXPECT_EQ(store_->disks()[0]->Report().replicas(), 1u);
+}
+
 TEST_F(StoreTest, ADiskThatIsFullTakesNothingNew) {
   files_.capacity = 0;
   store_->disks()[0]->RefreshSpace();
-  auto refused = store_->FindOrCreate(ChunkId{7}, InstanceId{1}, ChunkVersion{1}, false);
+  auto refused = store_->ChooseDisk(0, false);
   ASSERT_FALSE(refused.has_value());
   EXPECT_EQ(refused.error().code, ErrorCode::kNoSpace);
   EXPECT_EQ(store_->disks()[0]->Report().free_bytes(), 0u);

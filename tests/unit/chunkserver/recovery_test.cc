@@ -126,6 +126,27 @@ TEST_F(RecoveryTest, FreezingWhatIsNotThere) {
   EXPECT_EQ(Raise(0, 99, 2, 5).error().code, ErrorCode::kNoReplica);
 }
 
+// A first write that was refused, or never came to be applied, leaves nothing that a copy would find in its place.
+TEST_F(RecoveryTest, AFirstWriteThatFailedLeavesNothing) {
+  ASSERT_TRUE(Write({0, 1}, 7, 0, "abc").has_value());
+  pb::WriteChunkRequest second = WriteRequest({2}, 7, 3, "def");
+  second.set_create(true);
+  second.set_number(2);
+  second.set_numbering(5);
+  Payload payload;
+  payload.push_back(Buffer::CopyOf("def"));
+  EXPECT_FALSE(Call<pb::WriteChunkResponse>(2, pb::WRITE_CHUNK, second, std::move(payload), 300ms).has_value());
+  for (size_t i : {0, 1}) ASSERT_TRUE(Freeze(i, 7, 50).has_value());
+  auto frozen = Freeze(2, 7, 50);
+  ASSERT_TRUE(frozen.has_value()) << frozen.error().message;
+  EXPECT_FALSE(frozen->message.exists());
+  ASSERT_TRUE(Raise(0, 7, 2, 50).has_value());
+  version_ = 2;
+  auto copied = Order<pb::ReplicateResponse>(2, pb::REPLICATE, CopyRequest(2, 0, 7));
+  ASSERT_TRUE(copied.has_value()) << copied.error().message;
+  EXPECT_EQ(*Read(2, 7, 0, 3), "abc");
+}
+
 TEST_F(RecoveryTest, ARaisedVersionSurvivesAPowerCut) {
   ASSERT_TRUE(Write(all_, 7, 0, "abc").has_value());
   ASSERT_TRUE(Freeze(0, 7, 50).has_value());

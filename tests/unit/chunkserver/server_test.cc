@@ -133,6 +133,39 @@ TEST_F(ServerTest, AFullDiskRefusesNewDataAndGoesOn) {
   EXPECT_TRUE(Write({0}, 8, 0, "abc").has_value());
 }
 
+TEST_F(ServerTest, ARefusedFirstWriteLeavesNoReplica) {
+  StopMember(0);
+  StartMember(0, 4 << 20);
+  WaitRegistered(0);
+  ASSERT_TRUE(Write({0}, 7, 0, RandomBytes(1 << 20, 3)).has_value());
+  ASSERT_TRUE(Write({0}, 7, 1 << 20, RandomBytes(1 << 20, 3)).has_value());
+  ASSERT_TRUE(Write({0}, 7, 2 << 20, RandomBytes(1 << 20, 3)).has_value());
+  EXPECT_EQ(Write({0}, 8, 0, RandomBytes(1 << 20, 3)).error().code, ErrorCode::kNoSpace);
+  Await([&] { return meta_->last_heartbeat(1).disks(0).used_bytes() > 3u << 20; });
+  EXPECT_EQ(meta_->last_heartbeat(1).disks(0).replicas(), 1u);
+}
+
+// Half of the reserve is for forwarded writes, and when that is gone too the write is refused before it has a number.
+TEST_F(ServerTest, AForwardedWriteWithoutRoomIsRefusedBeforeItIsAdmitted) {
+  ASSERT_TRUE(Write({0}, 7, 0, "abc").has_value());
+  pb::WriteChunkRequest first = WriteRequest({0}, 8, 0, "abc");
+  first.set_create(true);
+  first.set_number(1);
+  first.set_numbering(9);
+  ASSERT_TRUE(Send(0, first, "abc").has_value());
+  members_[0].files->capacity = 0;
+  Await([&] { return meta_->last_heartbeat(1).disks(0).free_bytes() == 0; });
+  pb::WriteChunkRequest next = WriteRequest({0}, 8, 3, "def");
+  next.set_number(2);
+  next.set_numbering(9);
+  EXPECT_EQ(Send(0, next, "def").error().code, ErrorCode::kNoSpace);
+  members_[0].files->capacity = 1ull << 40;
+  Await([&] { return meta_->last_heartbeat(1).disks(0).free_bytes() > 0; });
+  Status again = Send(0, next, "def");
+  EXPECT_TRUE(again.has_value()) << again.error().message;
+  EXPECT_EQ(*Read(0, 8, 0, 6), "abcdef");
+}
+
 TEST_F(ServerTest, ItsCapacityIsKept) {
   StopMember(0);
   StartMember(0, 4 << 20);
