@@ -18,6 +18,14 @@ class StopWatch {
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
+// On a file system that became read-only: to be read, at least. The disk counts as failed from then on.
+Result<std::unique_ptr<File>> OpenReplica(Disk& disk, const std::string& path) {
+  auto file = disk.files().Open(path, Files::Mode::kReadWrite);
+  if (file || file.error().code != ErrorCode::kReadOnly) return file;
+  disk.Note(file.error());
+  return disk.files().Open(path, Files::Mode::kRead);
+}
+
 }  // namespace
 
 Status ReplicaStore::Load(const std::shared_ptr<Replica>& replica) {
@@ -28,8 +36,7 @@ Status ReplicaStore::Load(const std::shared_ptr<Replica>& replica) {
     if (replica->file) return {};
     if (replica->dropped || !replica->exists) return Fail(ErrorCode::kNoReplica, "no replica of that chunk here");
   }
-  Disk& disk = replica->disk;
-  auto file = disk.files().Open(disk.ReplicaPath(replica->chunk, replica->instance), Files::Mode::kReadWrite);
+  auto file = OpenReplica(replica->disk, replica->disk.ReplicaPath(replica->chunk, replica->instance));
   auto loaded = file ? ReplicaFile::Load(std::move(*file), replica->chunk, replica->instance, cluster())
                      : Result<std::unique_ptr<ReplicaFile>>(Fail(file.error()));
   if (!loaded) {

@@ -197,6 +197,29 @@ TEST_F(ServerTest, AFailingDiskIsReportedAndTheServerLives) {
   EXPECT_TRUE(members_[0].server->serving());
 }
 
+TEST_F(ServerTest, AFileSystemThatBecameReadOnlyIsStillRead) {
+  ASSERT_TRUE(Write({0}, 7, 0, "abc").has_value());
+  StopMember(0);
+  StartMember(0);
+  WaitRegistered(0);
+  members_[0].files->fails = [](const std::string& call, const std::string& path) {
+    bool writes = call == "open to write" || call == "write" || call == "truncate" || call == "unlink";
+    return writes && path.find("/chunks/") != std::string::npos ? EROFS : 0;
+  };
+  EXPECT_EQ(*Read(0, 7, 0, 3), "abc");
+  Await([&] { return meta_->last_heartbeat(1).disks(0).failed(); });
+  pb::SetVersionRequest raise;
+  raise.set_chunk(7);
+  raise.set_old_version(1);
+  raise.set_new_version(2);
+  raise.set_instance(100);
+  auto raised = Order<pb::SetVersionResponse>(0, pb::SET_VERSION, raise);
+  ASSERT_FALSE(raised.has_value());
+  EXPECT_EQ(raised.error().code, ErrorCode::kReadOnly);
+  Await([&] { return meta_->bad_reports().size() == 1; });
+  EXPECT_EQ(*Read(0, 7, 0, 3), "abc");
+}
+
 TEST_F(ServerTest, NoMemoryForAWriteIsNoFailingDisk) {
   ASSERT_TRUE(Write({0}, 7, 0, "abc").has_value());
   members_[0].files->fails = [](const std::string& call, const std::string&) { return call == "write" ? ENOMEM : 0; };
