@@ -102,6 +102,22 @@ TEST_F(DirectoriesTest, MissingUnreadableForeignOrInUse) {
   }
 }
 
+TEST_F(DirectoriesTest, ReplicasWithoutAnIdentityAreNotANewServers) {
+  std::string a = Make("a");
+  ASSERT_TRUE(Open({a}).has_value());
+  std::filesystem::remove(a + "/identity");
+  EXPECT_TRUE(Open({a}).has_value()) << "nothing in it yet";
+  std::ofstream(a + "/chunks/07/0000000000000107.0000000000000003") << "x";
+  std::filesystem::copy(a + "/identity", root_ + "/kept");
+  std::filesystem::remove(a + "/identity");
+  auto refused = Open({a});
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().code, ErrorCode::kNotEmpty);
+  EXPECT_NE(Why(refused).find("0000000000000107"), std::string::npos) << Why(refused);
+  std::filesystem::copy(root_ + "/kept", a + "/identity");
+  EXPECT_TRUE(Open({a}).has_value());
+}
+
 TEST_F(DirectoriesTest, UnfinishedCopiesGoReplicasAreFound) {
   std::string a = Make("a");
   ASSERT_TRUE(Open({a}).has_value());
