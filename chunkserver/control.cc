@@ -124,6 +124,7 @@ Task<Status> Control::Register(std::shared_ptr<Connection> connection) {
     self_.cluster_uuid = uuid;
   }
   server_ = response.server();
+  told_.clear();
   if (response.heartbeat_ms() != 0) heartbeat_ = std::chrono::milliseconds(response.heartbeat_ms());
   node_.lease.RenewedAt(sent, response.lease_ms());
   SetState(fmt::format("registered as server {} of cluster {} at {}", server_, self_.cluster_uuid, connection->peer()), false);
@@ -195,36 +196,31 @@ void Control::RefreshDisks() {
   }
 }
 
-void Control::ReportBad(const pb::ReplicaReport& replica, const Error& why) {
-  {
-    std::lock_guard lock(mutex_);
-    bad_.emplace_back(replica, why);
-  }
+void Control::ReportBad() {
   loop_.Post([this] { Wake(); });
 }
 
+// One that the metaserver does not take is sent again with the next heartbeat, and keeps no other from being sent.
 Task<Status> Control::SendBadReports(std::shared_ptr<Connection> connection) {
-  while (!stopping_) {
+  Status all;
+  ReplicaStore::BadReports reports = node_.store->bad_reports();
+  for (const auto& [replica, why] : reports) {
+    std::pair<uint64_t, uint64_t> key{replica.chunk(), replica.instance()};
+    if (told_.contains(key)) continue;
     pb::ReportBadReplicaRequest request;
-    {
-      std::lock_guard lock(mutex_);
-      if (bad_.empty()) break;
-      *request.mutable_replica() = bad_.front().first;
-      request.set_why(bad_.front().second.message);
-      request.set_reason(static_cast<uint32_t>(bad_.front().second.code));
-    }
     request.set_server(server_);
+    *request.mutable_replica() = replica;
+    request.set_why(why.message);
+    request.set_reason(static_cast<uint32_t>(why.code));
     Payload nothing;
     auto reply = co_await CallTyped<pb::ReportBadReplicaResponse>(connection, pb::REPORT_BAD_REPLICA, request,
                                                                   std::move(nothing), kCallTimeout);
-    if (!reply && (reply.error().code == ErrorCode::kUnavailable || reply.error().code == ErrorCode::kTimeout)) {
-      co_return Fail(std::move(reply).error());
-    }
-    if (!reply) LogWarning("the metaserver does not take a report of a bad replica: {}", reply.error().message);
-    std::lock_guard lock(mutex_);
-    bad_.erase(bad_.begin());
+    if (stopping_ || connection->closed()) break;
+    if (reply) told_.insert(key);
+    if (!reply) all = Fail(std::move(reply).error());
+    if (!all && all.error().code == ErrorCode::kTimeout) break;
   }
-  co_return Status();
+  co_return all;
 }
 
 Task<void> Control::SendInventory(std::shared_ptr<Connection> connection) {

@@ -210,6 +210,8 @@ void ReplicaStore::Erase(const Replica& replica) {
   if (it == end) return;  // a drop that was repeated
   shard.entries.erase(it);
   replica.disk.AddReplicas(-1);
+  std::lock_guard bad(mutex_);
+  bad_.erase(&replica);
 }
 
 void ReplicaStore::Forget(const std::shared_ptr<Replica>& replica) {
@@ -247,7 +249,18 @@ void ReplicaStore::MarkBad(const std::shared_ptr<Replica>& replica, const Error&
   report.set_chunk(replica->chunk.value);
   report.set_instance(replica->instance.value);
   report.set_bad(true);
+  {
+    std::lock_guard lock(mutex_);
+    bad_.emplace(replica.get(), std::pair(report, why));
+  }
   if (sink_) sink_(report, why);
+}
+
+ReplicaStore::BadReports ReplicaStore::bad_reports() const {
+  std::lock_guard lock(mutex_);
+  BadReports reports;
+  for (const auto& [replica, report] : bad_) reports.push_back(report);
+  return reports;
 }
 
 std::vector<uint64_t> ReplicaStore::Digests() const {

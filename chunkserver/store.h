@@ -5,6 +5,7 @@
 #include <atomic>
 #include <functional>
 #include <list>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -22,8 +23,9 @@ namespace shoal {
 // bounded number), and what is wrong with them. Owner: the server. Any thread; what may touch a disk says so.
 class ReplicaStore {
  public:
-  // Called when a replica turns out bad, on any thread.
+  // Called when a replica turned out bad, on any thread.
   using BadSink = std::function<void(const pb::ReplicaReport&, const Error&)>;
+  using BadReports = std::vector<std::pair<pb::ReplicaReport, Error>>;
 
   ReplicaStore(std::vector<std::unique_ptr<Disk>> disks, size_t open_files, ChunkMetrics& metrics, BadSink sink);
   ~ReplicaStore();
@@ -68,6 +70,9 @@ class ReplicaStore {
   // The replica is not to be trusted any more: logged, counted and told to the sink (once).
   void MarkBad(const std::shared_ptr<Replica>& replica, const Error& why);
 
+  // All replicas that are bad and not dropped yet.
+  BadReports bad_reports() const;
+
   // The inventory (design.md): whether all headers have been read; a digest for each bucket; what is in a bucket.
   // What lies on a failed disk is left out.
   bool inventory_ready() const { return headers_left_.load() == 0; }
@@ -110,8 +115,9 @@ class ReplicaStore {
   std::array<Shard, 256> shards_;
   std::atomic<int64_t> headers_left_{0};
   std::atomic<bool> stopping_{false};
-  mutable std::mutex mutex_;  // guards open_, cluster_
+  mutable std::mutex mutex_;  // guards what follows
   std::list<std::shared_ptr<Replica>> open_;
+  std::map<const Replica*, std::pair<pb::ReplicaReport, Error>> bad_;
   std::string cluster_;
 };
 

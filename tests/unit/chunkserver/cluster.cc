@@ -74,6 +74,7 @@ void FakeMeta::Answer(Request request) {
       pb::ReportBadReplicaRequest message;
       ASSERT_TRUE(request.Parse(message).has_value());
       bad_.push_back(message);
+      if (refuse_reports.fetch_sub(1) > 0) return request.AnswerError({ErrorCode::kNotReady, "not now"});
       return request.Answer(pb::ReportBadReplicaResponse());
     }
     case pb::INVENTORY_DIGEST: {

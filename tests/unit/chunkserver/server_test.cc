@@ -95,6 +95,22 @@ TEST_F(ServerTest, FlippedBitsAreReported) {
   }
 }
 
+TEST_F(ServerTest, ABadReplicaIsReportedUntilTheMetaserverHasTakenItAndAtEachRegistration) {
+  ASSERT_TRUE(Write({0}, 7, 0, RandomBytes(kBlockSize, 1)).has_value());
+  members_[0].files->FlipBit(PathOf(0, 7), 40);
+  meta_->refuse_reports = 2;
+  EXPECT_FALSE(Read(0, 7, 0, kBlockSize).has_value());
+  Await([&] { return meta_->bad_reports().size() == 3; });
+  uint64_t beats = meta_->heartbeats;
+  Await([&] { return meta_->heartbeats > beats + 3; });
+  EXPECT_EQ(meta_->bad_reports().size(), 3u) << "taken: once";
+  uint16_t port = meta_->address().port;
+  meta_.reset();
+  meta_ = std::make_unique<FakeMeta>("cluster-1", port);
+  Await([&] { return meta_->bad_reports().size() == 1; });
+  EXPECT_EQ(meta_->bad_reports()[0].replica().chunk(), 7u);
+}
+
 TEST_F(ServerTest, VerifyOfAGoodReplicaSaysSo) {
   ASSERT_TRUE(Write({0}, 7, 0, RandomBytes(100000, 1)).has_value());
   pb::VerifyChunkRequest verify;
