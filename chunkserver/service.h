@@ -91,8 +91,9 @@ class Service {
   Task<Status> SyncOne(std::shared_ptr<Replica> replica);
   Task<void> WaitIdle(std::shared_ptr<Replica> replica);
   Task<Status> RaiseVersion(std::shared_ptr<Replica> replica, const pb::SetVersionRequest& message);
-  Task<Result<uint64_t>> MakeCopy(const pb::ReplicateRequest& message);
-  Task<Status> FillCopy(const pb::ReplicateRequest& message, std::shared_ptr<Replica> copy, uint64_t* bytes);
+  Task<Result<pb::ReplicateResponse>> MakeCopy(const pb::ReplicateRequest& message);
+  Task<Status> FillCopy(const pb::ReplicateRequest& message, std::shared_ptr<Replica> copy, pb::ReplicateResponse* done);
+  Task<void> Discard(std::shared_ptr<Replica> copy);
 
   EventLoop& loop_;
   Node& node_;

@@ -93,8 +93,8 @@ Task<Result<pb::SetVersionResponse>> Service::SetVersion(const pb::SetVersionReq
     copy.set_instance(message.instance());
     copy.set_source(message.source());
     copy.set_source_instance(message.source_instance());
-    Result<uint64_t> bytes = co_await MakeCopy(copy);
-    if (!bytes) co_return Fail(std::move(bytes).error());
+    Result<pb::ReplicateResponse> copied = co_await MakeCopy(copy);
+    if (!copied) co_return Fail(std::move(copied).error());
     co_return response;
   }
   WriteJobs refused;

@@ -210,6 +210,38 @@ TEST_F(RecoveryTest, ACopyOfABadSourceFails) {
   ASSERT_TRUE(Order<pb::ReplicateResponse>(2, pb::REPLICATE, CopyRequest(2, 1, 7)).has_value());
 }
 
+// The source has another write whenever the copy looks: the copy is made all the same, and a recovery levels it.
+TEST_F(RecoveryTest, AChunkThatIsAlwaysWrittenIsCopied) {
+  std::string bytes = RandomBytes(100000, 5);
+  ASSERT_TRUE(Write({0, 1}, 7, 0, bytes).has_value());
+  members_[2].files->fails = [&](const std::string& call, const std::string& path) {
+    if (call != "write" || path.find("/tmp/") == std::string::npos) return 0;
+    std::string next = RandomBytes(100, write_id_);
+    EXPECT_TRUE(Write({0, 1}, 7, 5000, next).has_value());
+    bytes.replace(5000, 100, next);
+    return 0;
+  };
+  pb::ReplicateRequest copy = CopyRequest(2, 0, 7);
+  auto refused = Order<pb::ReplicateResponse>(2, pb::REPLICATE, copy);
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().code, ErrorCode::kNotReady);
+  EXPECT_NE(members_[2].server->metrics().Text().find("used_bytes{directory=\"/data\"} 0\n"), std::string::npos)
+      << "a copy that failed takes no space";
+  copy.set_take_behind(true);
+  copy.set_order(++order_);
+  auto copied = Order<pb::ReplicateResponse>(2, pb::REPLICATE, copy);
+  ASSERT_TRUE(copied.has_value()) << copied.error().message;
+  EXPECT_TRUE(copied->message.behind());
+  members_[2].files->fails = nullptr;
+  EXPECT_EQ(Write(all_, 7, 0, "no").error().code, ErrorCode::kChainFailed);
+  bytes.replace(0, 2, "no");  // by those that had applied it
+  for (size_t i : {0, 1}) ASSERT_TRUE(Freeze(i, 7, 50).has_value());
+  ASSERT_TRUE(Raise(0, 7, 2, 50).has_value());
+  for (size_t i : {1, 2}) ASSERT_TRUE(Raise(i, 7, 2, 50, 0).has_value());
+  version_ = 2;
+  for (size_t i : all_) EXPECT_EQ(*Read(i, 7, 0, 100000), bytes);
+}
+
 TEST_F(RecoveryTest, DropHitsOneInstance) {
   ASSERT_TRUE(Write(all_, 7, 0, "abc").has_value());
   pb::DropReplicaRequest drop;
