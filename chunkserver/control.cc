@@ -126,7 +126,7 @@ Task<Status> Control::Register(std::shared_ptr<Connection> connection) {
   server_ = response.server();
   told_.clear();
   if (response.heartbeat_ms() != 0) heartbeat_ = std::chrono::milliseconds(response.heartbeat_ms());
-  node_.lease.RenewedAt(sent, response.lease_ms());
+  if (!stopping_) node_.lease.RenewedAt(sent, response.lease_ms());
   SetState(fmt::format("registered as server {} of cluster {} at {}", server_, self_.cluster_uuid, connection->peer()), false);
   co_return Status();
 }
@@ -146,12 +146,12 @@ Task<void> Control::Serve(std::shared_ptr<Connection> connection) {
       if (!registered) SetState("the metaserver refuses to register: " + registered.error().message, true);
     } else if (!beat && beat.error().code != ErrorCode::kTimeout && beat.error().code != ErrorCode::kUnavailable) {
       SetState("the metaserver refuses heartbeats: " + beat.error().message, true);
-      connection->Close(beat.error());
+      Leave(*connection, beat.error());
       co_await Nap(kRetry);
       co_return;
     }
     if (silent >= kSilentHeartbeats) {
-      connection->Close(Error{ErrorCode::kTimeout, "no heartbeat is answered"});
+      Leave(*connection, Error{ErrorCode::kTimeout, "no heartbeat is answered"});
       break;
     }
     if (beat) {
@@ -167,6 +167,12 @@ Task<void> Control::Serve(std::shared_ptr<Connection> connection) {
     if (!stopping_ && !connection->closed() && took < heartbeat_) co_await Nap(heartbeat_ - took);
   }
   if (!stopping_) SetState("the connection to the metaserver was lost", true);
+}
+
+// The metaserver takes the end of the connection for the end of the server: nothing is served from before that.
+void Control::Leave(Connection& connection, Error why) {
+  node_.lease.End();
+  connection.Close(std::move(why));
 }
 
 Task<Status> Control::Heartbeat(std::shared_ptr<Connection> connection, bool* send_inventory) {

@@ -48,6 +48,7 @@ class Control {
   Task<void> Run();
   Task<Status> Register(std::shared_ptr<Connection> connection);
   Task<void> Serve(std::shared_ptr<Connection> connection);
+  void Leave(Connection& connection, Error why);
   Task<Status> Heartbeat(std::shared_ptr<Connection> connection, bool* send_inventory);
   Task<Status> SendBadReports(std::shared_ptr<Connection> connection);
   Task<void> SendInventory(std::shared_ptr<Connection> connection);

@@ -77,6 +77,15 @@ void Tell(const WriteJobs& ended, const Status& first, const Status& others) {
   }
 }
 
+// Tells all that wait for the write, of a retry too.
+void GiveUp(Replica& replica, const std::shared_ptr<WriteJob>& job) {
+  {
+    std::lock_guard lock(replica.mutex);
+    if (!replica.order.GiveUp(job)) return;
+  }
+  Tell({job}, Fail(ErrorCode::kChainFailed, "the writes before it did not arrive in time"), {});
+}
+
 }  // namespace
 
 void ApplyWrites(ReplicaStore& store, std::shared_ptr<Replica> replica) {
@@ -178,7 +187,6 @@ Task<Status> Service::FinishLocal(LocalWrite& local, SteadyTime deadline, bool s
   if (local.admission.job) {
     std::shared_ptr<Replica> replica = local.replica;
     std::shared_ptr<WriteJob> job = local.admission.job;
-    Completion done = local.done;
     std::unique_ptr<EventLoop::Timer> timer;
     bool waits;
     {
@@ -186,12 +194,9 @@ Task<Status> Service::FinishLocal(LocalWrite& local, SteadyTime deadline, bool s
       waits = replica->order.IsWaiting(job);
     }
     if (waits) {
-      timer = loop_.RunAfter(std::min(Remaining(deadline), kPredecessorTimeout), [replica, job, done] {
-        std::lock_guard lock(replica->mutex);
-        if (replica->order.GiveUp(job)) done.Set(Fail(ErrorCode::kChainFailed, "the writes before it did not arrive in time"));
-      });
+      timer = loop_.RunAfter(std::min(Remaining(deadline), kPredecessorTimeout), [replica, job] { GiveUp(*replica, job); });
     }
-    OneShot<Status>& shot = done.shot();
+    OneShot<Status>& shot = local.done.shot();
     co_return co_await shot;
   }
   if (!sync) co_return Status();

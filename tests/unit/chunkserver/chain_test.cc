@@ -95,6 +95,26 @@ TEST_F(ChainTest, MembersApplyInOrderWhateverTheOrderOfArrival) {
   EXPECT_EQ(*Read(2, 7, 0, 8), "44444444");
 }
 
+// A write is given up when the first who waits for it has no more time; its retry hears of it then too.
+TEST_F(ChainTest, AWriteWhosePredecessorsDoNotComeIsGivenUpForAll) {
+  pb::WriteChunkRequest second = WriteRequest({2}, 7, 0, "x");
+  second.set_create(true);
+  second.set_number(2);
+  second.set_numbering(5);
+  auto send = [&](Duration timeout) {
+    Payload payload;
+    payload.push_back(Buffer::CopyOf("x"));
+    auto reply = Call<pb::WriteChunkResponse>(2, pb::WRITE_CHUNK, second, std::move(payload), timeout);
+    return reply ? ErrorCode::kOk : reply.error().code;
+  };
+  auto begin = std::chrono::steady_clock::now();
+  std::thread retry([&] { EXPECT_EQ(send(30s), ErrorCode::kChainFailed); });
+  Await([&] { return members_[2].server->metrics().Text().find("replicas{directory=\"/data\"} 1\n") != std::string::npos; });
+  EXPECT_NE(send(300ms), ErrorCode::kOk);
+  retry.join();
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, 4s);
+}
+
 TEST_F(ChainTest, AMemberThatIsDownFailsTheChain) {
   ASSERT_TRUE(Write(all_, 7, 0, "first").has_value());
   StopMember(1);

@@ -49,6 +49,7 @@ void FakeMeta::Answer(Request request) {
     case pb::REGISTER: {
       pb::RegisterRequest message;
       ASSERT_TRUE(request.Parse(message).has_value());
+      if (refuse_heartbeats && !registrations_.empty()) return request.AnswerError({ErrorCode::kNotPermitted, "not you"});
       registrations_.push_back(message);
       connections_[message.name()] = request.connection();
       uint32_t& id = ids_[message.server_uuid()];
@@ -63,6 +64,7 @@ void FakeMeta::Answer(Request request) {
     case pb::HEARTBEAT: {
       pb::HeartbeatRequest message;
       ASSERT_TRUE(request.Parse(message).has_value());
+      if (refuse_heartbeats) return request.AnswerError({ErrorCode::kNotPermitted, "not you"});
       heartbeats_[message.server()] = message;
       heartbeats.fetch_add(1);
       pb::HeartbeatResponse response;

@@ -56,6 +56,16 @@ TEST_F(ServerTest, ALapsedLeaseRefusesReadsAndWrites) {
   EXPECT_EQ(*Read(0, 7, 0, 3), "abc");
 }
 
+TEST_F(ServerTest, AServerThatLeavesTheMetaserverServesNoLonger) {
+  ASSERT_TRUE(Write({0}, 7, 0, "abc").has_value());
+  meta_->refuse_heartbeats = true;
+  Await([&] { return !members_[0].server->serving(); });
+  EXPECT_EQ(Read(0, 7, 0, 3).error().code, ErrorCode::kLeaseLapsed);
+  meta_->refuse_heartbeats = false;
+  WaitRegistered(0);
+  EXPECT_EQ(*Read(0, 7, 0, 3), "abc");
+}
+
 TEST_F(ServerTest, ReconnectsToARestartedMetaserver) {
   uint16_t port = meta_->address().port;
   meta_.reset();
