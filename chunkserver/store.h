@@ -63,7 +63,8 @@ class ReplicaStore {
   // Forgets a replica whose file was not made; nothing of it is written or may be waiting. A later write to it gives
   // kNoReplica.
   void Forget(const std::shared_ptr<Replica>& replica);
-  // On a disk thread: deletes the file, and forgets the replica.
+  // On a disk thread: deletes the file, durably, and forgets the replica. After an error it is still there, dropped for
+  // everybody, for a repetition.
   Status Drop(const std::shared_ptr<Replica>& replica);
 
   void NoteVersion(const Replica& replica, ChunkVersion version);

@@ -214,6 +214,11 @@ Status ReplicaStore::Drop(const std::shared_ptr<Replica>& replica) {
       return gone;
     }
     if (gone && bytes) disk.AddUsed(-static_cast<int64_t>(*bytes));
+    io.unlock();
+    if (Status synced = disk.files().SyncDirectory(disk.ReplicaDirectory(replica->chunk)); !synced) {
+      disk.Note(synced.error());
+      return synced;
+    }
   }
   Erase(*replica);
   return {};

@@ -249,6 +249,15 @@ TEST_F(StoreTest, DropRemovesExactlyThatInstance) {
   for (auto& path : files_.Paths()) EXPECT_EQ(path.find("/d/chunks/05/"), std::string::npos) << path;
 }
 
+TEST_F(StoreTest, ADropIsDurable) {
+  auto replica = Make(5);
+  Dirty(replica);
+  ASSERT_TRUE(store_->Sync(replica).has_value());
+  ASSERT_TRUE(store_->Drop(replica).has_value());
+  files_.PowerCut();
+  for (auto& path : files_.Paths()) EXPECT_EQ(path.find("/d/chunks/05/"), std::string::npos) << path;
+}
+
 TEST_F(StoreTest, ADropThatIsRepeatedCountsOnce) {
   auto replica = Make(5);
   ASSERT_TRUE(store_->Drop(replica).has_value());
