@@ -244,6 +244,7 @@ void ReplicaStore::MarkBad(const std::shared_ptr<Replica>& replica, const Error&
     std::lock_guard lock(shard.mutex);
     if (Entry* entry = FindEntry(shard, replica->chunk, replica->instance)) entry->bad = true;
   }
+  replica->disk.RemoveDirty(*replica);  // whoever syncs next has the other copies
   metrics_.bad_replicas.Add();
   LogError("bad replica of {}: {} ({})", Describe(*replica), why.message, ErrorName(why.code));
   report.set_chunk(replica->chunk.value);

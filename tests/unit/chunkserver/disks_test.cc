@@ -192,6 +192,7 @@ TEST_F(StoreTest, AFailedSyncMakesABadReplicaForEver) {
   EXPECT_EQ(broken->disk.Available(), 0u) << "nothing new is placed there";
   files_.fails = nullptr;
   EXPECT_FALSE(store_->Sync(broken).has_value()) << "never called again and hoped";
+  EXPECT_TRUE(store_->SyncAll(broken->disk).has_value()) << "reported, and nobody else's concern";
   EXPECT_TRUE(store_->Load(good).has_value()) << "what can be read is read";
 }
 
