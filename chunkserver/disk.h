@@ -43,7 +43,7 @@ class Disk {
   Result<std::vector<std::pair<ChunkId, InstanceId>>> Scan();
 
   // Reads and writes of replicas, in order of arrival; syncs beside them, so that writes need not wait for them.
-  WorkQueue& work() { return *work_; }
+  WorkQueue& work() const { return *work_; }
   WorkQueue& syncs() { return *syncs_; }
   // Finishes what is queued and ends the threads; nothing may be queued after that.
   void StopThreads();
@@ -54,6 +54,9 @@ class Disk {
   void AddReplicas(int64_t count) { replicas_.fetch_add(count); }
   // What the write under way replaces; on the thread of work().
   WriteIntent& intent() { return *intent_; }
+  // Makes all of the file system durable (blocks; on a disk thread). Errors since Prepare are seen, also those of files
+  // that were closed.
+  Status SyncFileSystem() { return lock_->SyncFileSystem(); }
   // Asks the file system (blocks; on a disk thread).
   void RefreshSpace();
   pb::DiskReport Report() const;
@@ -68,6 +71,9 @@ class Disk {
   void AddDirty(std::shared_ptr<Replica> replica);
   void RemoveDirty(const Replica& replica);
   std::vector<std::shared_ptr<Replica>> DirtyReplicas() const;
+  // Whether what an earlier process wrote is known to be durable.
+  bool swept() const { return swept_.load(); }
+  void SetSwept() { swept_ = true; }
 
  private:
   uint64_t FreeOfCapacity() const;
@@ -85,6 +91,7 @@ class Disk {
   std::atomic<uint64_t> fs_free_{0};
   std::atomic<uint64_t> fs_id_{0};
   std::atomic<bool> failed_{false};
+  std::atomic<bool> swept_{false};
   mutable std::mutex mutex_;  // guards reason_, dirty_
   std::string reason_;
   std::unordered_map<const Replica*, std::shared_ptr<Replica>> dirty_;

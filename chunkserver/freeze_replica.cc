@@ -26,9 +26,15 @@ Task<Result<pb::FreezeReplicaResponse>> Service::FreezeReplica(const pb::FreezeR
     for (auto& waiter : job->waiters) waiter(Fail(ErrorCode::kNotReady, "a recovery of the chunk is under way"));
   }
   co_await WaitIdle(replica);
-  std::lock_guard lock(replica->mutex);
+  std::unique_lock lock(replica->mutex);
   if (replica->bad) co_return Fail(*replica->bad);
-  response.set_exists(replica->exists);
+  if (!replica->exists) {
+    // Its first write never came to be applied. Kept, it would stand in the way of a copy.
+    lock.unlock();
+    node_.store->Forget(replica);
+    co_return response;
+  }
+  response.set_exists(true);
   response.set_version(replica->version.value);
   response.set_applied(replica->order.applied());
   response.set_known(replica->order.known());

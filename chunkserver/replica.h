@@ -40,7 +40,7 @@ class Replica {
   bool applying = false;        // a disk thread is at work on `order`
   bool recovering = false;      // a SET_VERSION is at work
   bool name_synced = true;      // its directory entry is durable
-  uint64_t changes = 0;         // writes applied
+  uint64_t changes = 0;         // writes applied; those of earlier processes count as one
   uint64_t synced_changes = 0;  // of these, known to be durable
   std::vector<Callback> idle_waiters;  // told when `applying` ends
 

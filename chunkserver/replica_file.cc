@@ -251,7 +251,13 @@ Result<WriteEffect> ReplicaFile::Apply(const WriteOperation& write, WriteIntent&
   TRY(CheckHeader(Wait::kYes));
   Plan plan(*this);
   TRY(write.kind == WriteOperation::Kind::kData ? PlanData(write, plan) : PlanZeros(write, plan));
-  TRY(Carry(plan, intent));
+  if (Status carried = Carry(plan, intent); !carried) {
+    // Part of the blocks may be replaced. This intent is the last that is known of them: it is settled now.
+    auto settled = Settle(plan.replaced);
+    if (settled || !IsScarcity(carried.error().code)) return Fail(std::move(carried).error());
+    return Fail(ErrorCode::kCorrupt, fmt::format("{}; then the table could not be corrected: {}", carried.error().message,
+                                                 settled.error().message));
+  }
   touched_pages_.fetch_or(plan.table.effect().table_pages);
   return plan.table.effect();
 }

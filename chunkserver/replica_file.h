@@ -16,6 +16,9 @@
 
 namespace shoal {
 
+// Something ran out (space, memory, descriptors): says nothing of the replica or the disk.
+inline bool IsScarcity(ErrorCode code) { return code == ErrorCode::kNoSpace || code == ErrorCode::kOverloaded; }
+
 // A range of a chunk. A plain value.
 struct ChunkRange {
   uint32_t offset = 0;
@@ -77,10 +80,10 @@ class ReplicaFile {
   // All entries of the table.
   Result<std::vector<uint64_t>> ReadTable();
 
-  // Applies the write: data first, then the table. After an error the range of the write is undefined. Blocks that are
-  // replaced are noted in `intent` before.
+  // Applies the write: data first, then the table. After an error each block of the write is its old self or its new one
+  // (kCorrupt: or unreadable). Blocks that are replaced are noted in `intent` before.
   Result<WriteEffect> Apply(const WriteOperation& write, WriteIntent& intent);
-  // After a process was killed in the middle of Apply: blocks that hold what was intended get its checksum.
+  // After the middle of an Apply (a process was killed, a call failed): blocks that hold what was intended get its checksum.
   // The number of blocks whose entry was corrected.
   Result<uint32_t> Settle(const std::vector<BlockChange>& changes);
 

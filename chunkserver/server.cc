@@ -78,8 +78,8 @@ Status ChunkServer::Impl::OpenStore() {
   // Clients and other servers of another cluster are refused from the start, once it is known whose this one is.
   node_.network.cluster_uuid = identity_.cluster_uuid;
   node_.control.cluster_uuid = identity_.cluster_uuid;
-  auto sink = [this](const pb::ReplicaReport& replica, const Error& why) {
-    if (control_) control_->ReportBad(replica, why);
+  auto sink = [this](const pb::ReplicaReport&, const Error&) {
+    if (control_) control_->ReportBad();
   };
   node_.store = std::make_unique<ReplicaStore>(std::move(opened.disks), AllowOpenFiles(options_.open_files), node_.metrics, sink);
   node_.store->SetCluster(identity_.cluster_uuid);

@@ -19,17 +19,17 @@ Status RaiseOnDisk(ReplicaStore& store, const std::shared_ptr<Replica>& replica,
     if (replica->dropped) return Fail(ErrorCode::kNoReplica, "the replica was dropped");
     name_synced = replica->name_synced;
   }
-  Status raised = file->SetVersion(version);
-  if (raised && !name_synced) raised = replica->disk.files().SyncDirectory(replica->disk.ReplicaDirectory(replica->chunk));
-  if (!raised) {
+  if (Status raised = file->SetVersion(version); !raised) {
     io.unlock();
     store.MarkBad(replica, raised.error());
     return raised;
   }
+  if (!name_synced) {
+    TRY(store.SyncName(replica));
+  }
   {
     std::lock_guard lock(replica->mutex);
     replica->version = version;
-    replica->name_synced = true;
     replica->synced_changes = replica->changes;
     replica->disk.RemoveDirty(*replica);
     replica->order.Start(version);
@@ -93,8 +93,8 @@ Task<Result<pb::SetVersionResponse>> Service::SetVersion(const pb::SetVersionReq
     copy.set_instance(message.instance());
     copy.set_source(message.source());
     copy.set_source_instance(message.source_instance());
-    Result<uint64_t> bytes = co_await MakeCopy(copy);
-    if (!bytes) co_return Fail(std::move(bytes).error());
+    Result<pb::ReplicateResponse> copied = co_await MakeCopy(copy);
+    if (!copied) co_return Fail(std::move(copied).error());
     co_return response;
   }
   WriteJobs refused;

@@ -49,6 +49,7 @@ void FakeMeta::Answer(Request request) {
     case pb::REGISTER: {
       pb::RegisterRequest message;
       ASSERT_TRUE(request.Parse(message).has_value());
+      if (refuse_heartbeats && !registrations_.empty()) return request.AnswerError({ErrorCode::kNotPermitted, "not you"});
       registrations_.push_back(message);
       connections_[message.name()] = request.connection();
       uint32_t& id = ids_[message.server_uuid()];
@@ -63,6 +64,7 @@ void FakeMeta::Answer(Request request) {
     case pb::HEARTBEAT: {
       pb::HeartbeatRequest message;
       ASSERT_TRUE(request.Parse(message).has_value());
+      if (refuse_heartbeats) return request.AnswerError({ErrorCode::kNotPermitted, "not you"});
       heartbeats_[message.server()] = message;
       heartbeats.fetch_add(1);
       pb::HeartbeatResponse response;
@@ -74,6 +76,7 @@ void FakeMeta::Answer(Request request) {
       pb::ReportBadReplicaRequest message;
       ASSERT_TRUE(request.Parse(message).has_value());
       bad_.push_back(message);
+      if (refuse_reports.fetch_sub(1) > 0) return request.AnswerError({ErrorCode::kNotReady, "not now"});
       return request.Answer(pb::ReportBadReplicaResponse());
     }
     case pb::INVENTORY_DIGEST: {
@@ -193,6 +196,16 @@ Status ClusterTest::Send(size_t member, const pb::WriteChunkRequest& message, co
   if (!bytes.empty()) payload.push_back(Buffer::CopyOf(bytes));
   auto reply = Call<pb::WriteChunkResponse>(member, pb::WRITE_CHUNK, message, std::move(payload));
   return reply ? Status() : Fail(reply.error());
+}
+
+Status ClusterTest::Sync(size_t member, uint64_t chunk) {
+  pb::SyncChunkRequest sync;
+  auto& one = *sync.add_chunks();
+  one.set_chunk(chunk);
+  one.set_version(version_);
+  one.set_instance(100 + member);
+  auto synced = Call<pb::SyncChunkResponse>(member, pb::SYNC_CHUNK, sync);
+  return synced ? Status() : Fail(synced.error());
 }
 
 Status ClusterTest::Write(const std::vector<size_t>& chain, uint64_t chunk, uint32_t offset, const std::string& bytes,

@@ -36,6 +36,8 @@ class FakeMeta {
   std::atomic<uint64_t> lease_ms{60'000};
   std::atomic<uint64_t> heartbeat_ms{20};
   std::atomic<bool> want_inventory{false};
+  std::atomic<bool> refuse_heartbeats{false};
+  std::atomic<int> refuse_reports{0};  // so many reports of bad replicas are not taken
   std::atomic<uint64_t> heartbeats{0};
 
  private:
@@ -90,6 +92,7 @@ class ClusterTest : public testing::Test {
                                      const std::string& bytes);
   Status Write(const std::vector<size_t>& chain, uint64_t chunk, uint32_t offset, const std::string& bytes,
                bool create = true, bool sync = false);
+  Status Sync(size_t member, uint64_t chunk);
   Status Send(size_t member, const pb::WriteChunkRequest& message, const std::string& bytes);
   Result<std::string> Read(size_t member, uint64_t chunk, uint32_t offset, uint32_t length);
   std::string PathOf(size_t member, uint64_t chunk) const;

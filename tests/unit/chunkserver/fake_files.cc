@@ -165,6 +165,9 @@ void FakeFiles::PowerCut(std::mt19937_64* random) {
 Result<std::unique_ptr<File>> FakeFiles::Open(const std::string& path, Mode mode) {
   std::lock_guard guard(mutex_);
   TRY(Check("open", path));
+  if (mode != Mode::kRead) {
+    TRY(Check("open to write", path));
+  }
   auto it = names_.find(path);
   if (mode == Mode::kCreate) {
     if (it != names_.end()) return Fail(ErrnoError(EEXIST, "open " + path));
@@ -216,6 +219,7 @@ Status FakeFiles::Unlink(const std::string& path) {
 
 Status FakeFiles::SyncDirectory(const std::string& path) {
   std::lock_guard guard(mutex_);
+  TRY(Check("sync directory", path));
   std::erase_if(synced_names_, [&](const auto& n) { return DirectoryOf(n.first) == path; });
   for (const auto& [name, node] : names_) {
     if (DirectoryOf(name) == path) synced_names_[name] = node;

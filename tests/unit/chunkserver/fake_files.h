@@ -20,8 +20,8 @@ class FakeFiles : public Files {
  public:
   FakeFiles() { directories_.insert(""); }  // the root
 
-  // Every call of which `fails(call, path)` is not zero gives that errno. Calls: "open", "read", "write", "sync", "space",
-  // "punch", "truncate", "unlink", "rename", "list".
+  // Every call of which `fails(call, path)` is not zero gives that errno. Calls: "open", "open to write", "read", "write",
+  // "sync", "sync directory", "space", "punch", "truncate", "unlink", "rename", "list".
   std::function<int(const std::string& call, const std::string& path)> fails;
   uint64_t capacity = 1ull << 40;  // bytes of all pages
   bool cached = true;              // false: ReadCached never has anything

@@ -126,6 +126,27 @@ TEST_F(RecoveryTest, FreezingWhatIsNotThere) {
   EXPECT_EQ(Raise(0, 99, 2, 5).error().code, ErrorCode::kNoReplica);
 }
 
+// A first write that was refused, or never came to be applied, leaves nothing that a copy would find in its place.
+TEST_F(RecoveryTest, AFirstWriteThatFailedLeavesNothing) {
+  ASSERT_TRUE(Write({0, 1}, 7, 0, "abc").has_value());
+  pb::WriteChunkRequest second = WriteRequest({2}, 7, 3, "def");
+  second.set_create(true);
+  second.set_number(2);
+  second.set_numbering(5);
+  Payload payload;
+  payload.push_back(Buffer::CopyOf("def"));
+  EXPECT_FALSE(Call<pb::WriteChunkResponse>(2, pb::WRITE_CHUNK, second, std::move(payload), 300ms).has_value());
+  for (size_t i : {0, 1}) ASSERT_TRUE(Freeze(i, 7, 50).has_value());
+  auto frozen = Freeze(2, 7, 50);
+  ASSERT_TRUE(frozen.has_value()) << frozen.error().message;
+  EXPECT_FALSE(frozen->message.exists());
+  ASSERT_TRUE(Raise(0, 7, 2, 50).has_value());
+  version_ = 2;
+  auto copied = Order<pb::ReplicateResponse>(2, pb::REPLICATE, CopyRequest(2, 0, 7));
+  ASSERT_TRUE(copied.has_value()) << copied.error().message;
+  EXPECT_EQ(*Read(2, 7, 0, 3), "abc");
+}
+
 TEST_F(RecoveryTest, ARaisedVersionSurvivesAPowerCut) {
   ASSERT_TRUE(Write(all_, 7, 0, "abc").has_value());
   ASSERT_TRUE(Freeze(0, 7, 50).has_value());
@@ -187,6 +208,38 @@ TEST_F(RecoveryTest, ACopyOfABadSourceFails) {
   EXPECT_EQ(meta_->bad_reports()[0].replica().instance(), 100u);
   EXPECT_FALSE(members_[2].server->metrics().Text().find("disk_failed{directory=\"/data\"} 1") != std::string::npos);
   ASSERT_TRUE(Order<pb::ReplicateResponse>(2, pb::REPLICATE, CopyRequest(2, 1, 7)).has_value());
+}
+
+// The source has another write whenever the copy looks: the copy is made all the same, and a recovery levels it.
+TEST_F(RecoveryTest, AChunkThatIsAlwaysWrittenIsCopied) {
+  std::string bytes = RandomBytes(100000, 5);
+  ASSERT_TRUE(Write({0, 1}, 7, 0, bytes).has_value());
+  members_[2].files->fails = [&](const std::string& call, const std::string& path) {
+    if (call != "write" || path.find("/tmp/") == std::string::npos) return 0;
+    std::string next = RandomBytes(100, write_id_);
+    EXPECT_TRUE(Write({0, 1}, 7, 5000, next).has_value());
+    bytes.replace(5000, 100, next);
+    return 0;
+  };
+  pb::ReplicateRequest copy = CopyRequest(2, 0, 7);
+  auto refused = Order<pb::ReplicateResponse>(2, pb::REPLICATE, copy);
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().code, ErrorCode::kNotReady);
+  EXPECT_NE(members_[2].server->metrics().Text().find("used_bytes{directory=\"/data\"} 0\n"), std::string::npos)
+      << "a copy that failed takes no space";
+  copy.set_take_behind(true);
+  copy.set_order(++order_);
+  auto copied = Order<pb::ReplicateResponse>(2, pb::REPLICATE, copy);
+  ASSERT_TRUE(copied.has_value()) << copied.error().message;
+  EXPECT_TRUE(copied->message.behind());
+  members_[2].files->fails = nullptr;
+  EXPECT_EQ(Write(all_, 7, 0, "no").error().code, ErrorCode::kChainFailed);
+  bytes.replace(0, 2, "no");  // by those that had applied it
+  for (size_t i : {0, 1}) ASSERT_TRUE(Freeze(i, 7, 50).has_value());
+  ASSERT_TRUE(Raise(0, 7, 2, 50).has_value());
+  for (size_t i : {1, 2}) ASSERT_TRUE(Raise(i, 7, 2, 50, 0).has_value());
+  version_ = 2;
+  for (size_t i : all_) EXPECT_EQ(*Read(i, 7, 0, 100000), bytes);
 }
 
 TEST_F(RecoveryTest, DropHitsOneInstance) {

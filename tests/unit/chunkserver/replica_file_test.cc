@@ -186,6 +186,23 @@ TEST_F(ReplicaFileTest, AFullDiskLeavesWhatWasThere) {
   Apply(Data(0, Pattern(kBlockSize, 10)));  // an overwrite needs no space
 }
 
+// Part of a write replaces blocks, for the rest there is no room: the blocks before it are readable.
+TEST_F(ReplicaFileTest, AFullDiskInTheMiddleOfAWrite) {
+  std::string old = Pattern(2 * kBlockSize, 8);
+  std::string now = Pattern(6 * kBlockSize, 9);
+  Apply(Data(0, old));
+  files_.capacity = 0;
+  auto failed = file_->Apply(Data(0, now), *intent_);
+  ASSERT_FALSE(failed.has_value());
+  EXPECT_EQ(failed.error().code, ErrorCode::kNoSpace);
+  EXPECT_EQ(Read(0, 2 * kBlockSize), now.substr(0, 2 * kBlockSize));
+  EXPECT_EQ(Read(2 * kBlockSize, 4 * kBlockSize), std::string(4 * kBlockSize, '\0'));
+  files_.capacity = 1ull << 40;
+  Apply(Data(kBlockSize + 10, "goes on"));
+  now.replace(kBlockSize + 10, 7, "goes on");
+  EXPECT_EQ(Read(0, 2 * kBlockSize), now.substr(0, 2 * kBlockSize));
+}
+
 // Killed after any of the calls that a write makes: every block is its old self or its new one, and readable.
 TEST_F(ReplicaFileTest, KilledInTheMiddleOfAWrite) {
   std::string old = Pattern(6 * kBlockSize, 30);
