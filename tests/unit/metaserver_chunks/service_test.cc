@@ -272,7 +272,7 @@ TEST_F(ServiceTest, AListThatIsOlderThanARaiseCostsNoReplica) {
   FakeServer& s = cluster.server(extent.replicas(0).server());
   ASSERT_TRUE(client->Report(inode, extent, s.id));
   EXPECT_EQ(cluster.Chunk(extent.chunk()).version(), 2u);
-  auto send = [&](uint32_t version, bool bad) {
+  auto send = [&](uint32_t version) {
     pb::InventoryBucketRequest request;
     request.set_server(s.id);
     request.set_bucket(static_cast<uint32_t>(InventoryBucket(extent.chunk())));
@@ -280,16 +280,30 @@ TEST_F(ServiceTest, AListThatIsOlderThanARaiseCostsNoReplica) {
     report->set_chunk(extent.chunk());
     report->set_version(version);
     report->set_instance(extent.replicas(0).instance());
-    report->set_bad(bad);
     EXPECT_TRUE(RunOn(cluster.loop, CallTyped<pb::InventoryBucketResponse>(s.connection, pb::INVENTORY_BUCKET, request,
                                                                            Payload(), 20s)));
     return cluster.Chunk(extent.chunk());
   };
-  EXPECT_EQ(send(1, false).version(), 2u);
+  EXPECT_EQ(send(1).version(), 2u);
   EXPECT_EQ(cluster.Chunk(extent.chunk()).replicas_size(), 3);
-  // One that is really bad goes.
+  // One that can't be read when it is looked at goes, and one that its server knows to be bad.
   cluster.loop.Sync([&] { s.replicas[extent.chunk()].bad = true; });
-  EXPECT_GT(send(2, true).version(), 2u);
+  EXPECT_EQ(send(1).version(), 3u);
+}
+
+TEST_F(ServiceTest, AnInventoryNamesBadReplicas) {
+  FakeServer& s = cluster.server(extent.replicas(0).server());
+  pb::InventoryBucketRequest request;
+  request.set_server(s.id);
+  request.set_bucket(static_cast<uint32_t>(InventoryBucket(extent.chunk())));
+  auto* report = request.add_replicas();
+  report->set_chunk(extent.chunk());
+  report->set_version(1);
+  report->set_instance(extent.replicas(0).instance());
+  report->set_bad(true);
+  EXPECT_TRUE(RunOn(cluster.loop, CallTyped<pb::InventoryBucketResponse>(s.connection, pb::INVENTORY_BUCKET, request,
+                                                                         Payload(), 20s)));
+  EXPECT_GT(cluster.Chunk(extent.chunk()).version(), 1u);
 }
 
 TEST_F(ServiceTest, AnInventoryThatWasInterruptedIsAskedForAgain) {
