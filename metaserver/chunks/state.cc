@@ -57,6 +57,12 @@ std::shared_ptr<Connection> ChunkState::ConnectionOf(uint32_t server) const {
   return entry->connection;
 }
 
+void ChunkState::EndDeadCalls() {
+  for (auto& [server, end] : calls) {
+    if (IsDead(server)) end();
+  }
+}
+
 size_t ChunkState::possible_servers() const {
   BootTime at = now();
   size_t n = 0;

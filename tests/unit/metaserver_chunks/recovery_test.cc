@@ -102,6 +102,23 @@ TEST_F(RecoveryTest, AFrozenMemberIsWaitedForUntilItsLeaseIsOver) {
   EXPECT_FALSE(Servers(cluster.Chunk(extent.chunk())).contains(extent.replicas(1).server()));
 }
 
+TEST_F(RecoveryTest, AMemberThatFreezesAfterItsAnswerStopsNothingForLong) {
+  replica(1).applied = 7;
+  for (int i : {0, 1}) {  // a member, then the source
+    member(i).on_order = [&, i](const std::string& order) {
+      if (order.starts_with("freeze")) member(i).Freeze();
+    };
+    auto before = std::chrono::steady_clock::now();
+    auto fresh = client->Report(inode, extent, extent.replicas(i).server());
+    if (i == 0) {
+      ASSERT_TRUE(fresh) << ToString(fresh.error());
+      EXPECT_EQ(fresh->replicas_size(), 2);
+      extent.set_version(fresh->version());
+    }
+    EXPECT_LT(std::chrono::steady_clock::now() - before, 5s);
+  }
+}
+
 TEST_F(RecoveryTest, AMemberThatThawsInTimeStays) {
   member(1).Freeze();
   pb::ReportReplicaRequest request;
