@@ -426,6 +426,16 @@ TEST_F(ServiceTest, StatusAndSpace) {
   EXPECT_EQ(CountOrders("sync"), 2u);
 }
 
+TEST_F(ServiceTest, SyncAllWaitsForAHungServerOnlyWhileItMayLive) {
+  cluster.servers[1]->Freeze();
+  pb::SyncAllRequest sync;
+  *sync.mutable_caller() = client->caller();
+  auto before = std::chrono::steady_clock::now();
+  EXPECT_TRUE(client->Call<pb::SyncAllResponse>(pb::SYNC_ALL, sync));
+  EXPECT_LT(std::chrono::steady_clock::now() - before, 5s);
+  EXPECT_EQ(CountOrders("sync"), 2u);
+}
+
 TEST_F(ServiceTest, LocksAreReclaimedAfterARestartBeforeNewOnesAreGiven) {
   FakeClient& other = cluster.AddClient();
   auto lock = [&](FakeClient& c, bool wait) {
