@@ -213,6 +213,25 @@ TEST_F(ServiceTest, AServerThatIsAwayGetsItsDropsWhenItIsBackEvenAfterARestart) 
   EXPECT_TRUE(cluster.Eventually([&] { return away.replicas.empty(); }));
 }
 
+TEST_F(ServiceTest, DropsThatFailDoNotHoldUpOthers) {
+  FakeServer& s = *cluster.servers[0];
+  for (uint64_t chunk = 1; chunk <= 300; chunk++) s.undroppable.insert(chunk);
+  ASSERT_TRUE(cluster.Execute([&](View& view) -> Status {
+    for (uint64_t chunk = 1; chunk <= 301; chunk++) {
+      auto* drop = view.Put<pb::DropRecord>(DropKey(ServerId(s.id), ChunkId(chunk), InstanceId(7)));
+      drop->set_server(s.id);
+      drop->set_chunk(chunk);
+      drop->set_instance(7);
+    }
+    return {};
+  }));
+  s.Connect();
+  EXPECT_TRUE(cluster.Eventually([&] { return !s.orders.empty() && s.orders.back() == "drop 301 7"; }));
+  // Those that failed are tried again.
+  cluster.loop.Sync([&] { s.undroppable.clear(); });
+  EXPECT_TRUE(cluster.Eventually([&] { return s.orders.size() == 301; }));
+}
+
 TEST_F(ServiceTest, InventoryFindsStaleUnknownAndLostReplicas) {
   FakeServer& s = cluster.server(extent.replicas(0).server());
   bool wanted = false;
