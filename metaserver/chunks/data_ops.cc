@@ -73,8 +73,8 @@ Status DataOps::AddExtent(View& view, InodeId id, uint64_t index,
   if (state_.recovery->Raising(chunk)) {
     return view.Require([this, chunk]() -> Task<Status> { return state_.recovery->WaitFor(chunk); });
   }
-  // Left over by a restart: finish it. If that can't be done now, the reader tries the copies that there are.
-  bool unfinished = record->pending_version() && !state_.recovery->Running(chunk);
+  // Left over by a restart, or by a writer: finish it. If that can't be done now, the reader tries the copies there are.
+  bool unfinished = (record->pending_version() && !state_.recovery->Running(chunk)) || NeedsFence(state_, *record);
   if (unfinished && !state_.recovery->FailedLately(chunk)) {
     RecoveryRequest request;
     request.chunk = chunk;
@@ -149,7 +149,7 @@ Status DataOps::GrantIndex(View& view, InodeId id, uint64_t index, SessionId ses
   if (!record)
     return Fail(ErrorCode::kCorrupt,
                 fmt::format("inode {} names chunk {}, which has no record", id.value, chunk.value));
-  bool broken = record->pending_version() != 0 || state_.recovery->Running(chunk);
+  bool broken = record->pending_version() != 0 || state_.recovery->Running(chunk) || NeedsFence(state_, *record);
   for (const pb::ReplicaRecord& r : record->replicas()) broken |= state_.IsDead(r.server());
   if (broken) {
     RecoveryRequest request;
@@ -358,13 +358,14 @@ Status DataOps::CheckUnsynced(View& view, const pb::FsyncRequest& request, pb::F
 }
 
 // All replicas of the chunk were synced by the caller: those who wrote it and can't be writing now need not be
-// remembered.
+// remembered, unless something of theirs may still arrive.
 Status DataOps::ClearWriters(View& view, const pb::FsyncRequest& request, uint64_t index, ChunkId chunk,
                              const pb::ChunkRecord& record) {
   InodeId id(request.inode());
   std::vector<uint64_t> left;
   for (uint64_t writer : record.writers()) {
-    if (MayWrite(state_, SessionId(writer), id)) left.push_back(writer);
+    SessionId session(writer);
+    if (MayWrite(state_, session, id) || state_.context.sessions->Lapsed(session)) left.push_back(writer);
   }
   if (left.size() == static_cast<size_t>(record.writers_size())) return {};
   auto* changed = view.MutableChunk(chunk);
