@@ -228,6 +228,34 @@ Result<bool> DataOps::GrantFirstChunk(View& view, InodeId id, pb::Extent* extent
 
 // ---- commit ----
 
+// Returns how far the file reaches by this: bytes that were cut off or punched meanwhile do not make it longer.
+Result<uint64_t> DataOps::CommitChunks(View& view, const pb::CommitWriteRequest& request, const pb::InodeRecord& inode,
+                                       uint64_t* newly_written) {
+  InodeId id(request.inode());
+  const uint64_t old_size = inode.size();
+  std::set<uint64_t> gone;
+  uint64_t reach = 0;  // behind the last named chunk that is there
+  for (uint64_t index : request.written_indices()) view.Want<pb::ExtentRecord>(ExtentKey(id, index));
+  for (int i = 0; i < request.written_indices_size(); i++) {
+    uint64_t index = request.written_indices(i);
+    TRY_ASSIGN(const pb::ExtentRecord* extent, view.GetExtent(id, index));
+    if (!extent || extent->chunk() != request.chunk_ids(i)) {
+      gone.insert(index);
+      continue;
+    }
+    reach = std::max(reach, (index + 1) * kChunkSize);
+    ChunkId chunk(extent->chunk());
+    TRY_ASSIGN(const pb::ChunkRecord* record, view.GetChunk(chunk));
+    if (!record || record->written()) continue;
+    view.MutableChunk(chunk)->set_written(true);
+    (*newly_written)++;
+  }
+  if (request.end() <= old_size) return old_size;
+  uint64_t last = (request.end() - 1) / kChunkSize;
+  TRY_ASSIGN(const pb::ExtentRecord* extent, view.GetExtent(id, last));
+  return extent && !gone.contains(last) ? request.end() : std::min(request.end(), reach);
+}
+
 Status DataOps::CommitWrite(View& view, const pb::CommitWriteRequest& request, pb::CommitWriteResponse& response) {
   InodeId id(request.inode());
   const pb::InodeRecord* inode = nullptr;
@@ -236,20 +264,11 @@ Status DataOps::CommitWrite(View& view, const pb::CommitWriteRequest& request, p
     return Fail(ErrorCode::kInvalidArgument, "as many chunk ids as indices are needed");
   }
   if (request.end() > kMaxFileSize) return Fail(ErrorCode::kFileTooBig, "larger than a file can be");
-  for (uint64_t index : request.written_indices()) view.Want<pb::ExtentRecord>(ExtentKey(id, index));
   uint64_t newly_written = 0;
-  for (int i = 0; i < request.written_indices_size(); i++) {
-    TRY_ASSIGN(const pb::ExtentRecord* extent, view.GetExtent(id, request.written_indices(i)));
-    if (!extent || extent->chunk() != request.chunk_ids(i)) continue;  // cut off or punched meanwhile
-    ChunkId chunk(extent->chunk());
-    TRY_ASSIGN(const pb::ChunkRecord* record, view.GetChunk(chunk));
-    if (!record || record->written()) continue;
-    view.MutableChunk(chunk)->set_written(true);
-    newly_written++;
-  }
+  TRY_ASSIGN(uint64_t end, CommitChunks(view, request, *inode, &newly_written));
   auto* changed = view.MutableInode(id);
   changed->set_written_chunks(changed->written_chunks() + newly_written);
-  if (request.end() > changed->size()) SetSize(view, changed, request.end());
+  if (end > changed->size()) SetSize(view, changed, end);
   TouchModified(changed, view.now_ns());
   if (request.mtime_ns()) changed->set_mtime_ns(request.mtime_ns());
   if (request.kill_suid_sgid()) ClearSetIds(changed);
