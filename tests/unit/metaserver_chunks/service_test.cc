@@ -204,6 +204,27 @@ TEST_F(ServiceTest, ATruncationGoesOnAfterARestart) {
   EXPECT_EQ(CountOrders("kind 2 at 4097 "), 1u);
 }
 
+TEST_F(ServiceTest, ATruncationThatCannotBeCutIsRefusedAndStopsNobody) {
+  auto refused = [&](ErrorCode code) {
+    auto before = std::chrono::steady_clock::now();
+    auto cut = client->SetSize(inode, 7000);
+    EXPECT_EQ(cut ? ErrorCode::kOk : cut.error().code, code);
+    EXPECT_EQ(client->Extents(inode).size(), 1u);
+    EXPECT_LT(std::chrono::steady_clock::now() - before, 3s);
+    EXPECT_EQ(Size(), 10 * kMiB);
+  };
+  for (int i : {1, 2}) cluster.servers[static_cast<size_t>(i)]->Die();
+  refused(ErrorCode::kNotEnoughServers);
+  cluster.servers[0]->Die();
+  cluster.AddServer();
+  cluster.AddServer();
+  refused(ErrorCode::kUnavailable);
+  for (int i : {0, 1}) cluster.servers[static_cast<size_t>(i)]->Connect();
+  auto cut = client->SetSize(inode, 7000);
+  ASSERT_TRUE(cut) << ToString(cut.error());
+  EXPECT_EQ(Size(), 7000u);
+}
+
 TEST_F(ServiceTest, DropOrdersComeOnlyWhenTheUnlinkIsDurable) {
   TxnId unlinked;
   bool too_early = false;
