@@ -66,6 +66,10 @@ Task<Status> Sessions::LoadSessions() {
     for (const ScannedRecord& found : page->records) {
       pb::SessionRecord record;
       if (!record.ParseFromString(found.value)) co_return Fail(ErrorCode::kCorrupt, found.key.ToString());
+      if (record.lapsed()) {
+        lapsed_.insert(SessionId(found.key.number(0)));
+        continue;
+      }
       Session* session = Add(SessionId(found.key.number(0)), record);
       session->resumed = false;
       ++unresumed_;
@@ -265,8 +269,7 @@ Task<Result<TxnId>> Sessions::CloseSession(CallInfo, const pb::CloseSessionReque
   Session* session = Find(SessionId(request.session()));
   if (!session || session->ending) co_return context_.commit->logged();
   session->ending = true;
-  std::string why = "closed by its client";
-  Task<Result<TxnId>> end = End(session->id, std::move(why));
+  Task<Result<TxnId>> end = End(session->id, false);
   Result<TxnId> ended = co_await end;
   co_return ended;
 }
@@ -282,20 +285,24 @@ Task<Result<TxnId>> Sessions::ReleaseInodes(CallInfo, const pb::ReleaseRequest& 
 // ---- the end of a session ----
 
 Task<void> Sessions::EndExpired(SessionId id) {
-  std::string why = "no sign of life";
-  Task<Result<TxnId>> end = End(id, std::move(why));
+  Task<Result<TxnId>> end = End(id, true);
   Result<TxnId> ended = co_await end;
   if (!ended && ended.error().code != ErrorCode::kCancelled) {
     LogError("ending session {:x} failed: {}", id.value, ToString(ended.error()));
   }
 }
 
-Task<Result<TxnId>> Sessions::End(SessionId id, std::string why) {
+Task<Result<TxnId>> Sessions::End(SessionId id, bool lapsed) {
   Session* session = Find(id);
   if (!session) co_return context_.commit->logged();
-  LogInfo("session {:x} ends ({}): {}", id.value, why, session->name);
-  std::function<Status(View&)> run = [this, id](View& view) -> Status {
-    view.Delete(SessionKey(id));
+  LogInfo("session {:x} ends ({}): {}", id.value, lapsed ? "no sign of life" : "closed by its client", session->name);
+  std::function<Status(View&)> run = [this, id, lapsed](View& view) -> Status {
+    if (lapsed) {
+      view.Put<pb::SessionRecord>(SessionKey(id))->set_lapsed(true);
+      view.OnApplied([this, id](TxnId) { lapsed_.insert(id); });
+    } else {
+      view.Delete(SessionKey(id));
+    }
     for (uint32_t slot = 0; slot < context_.options.slots; ++slot) view.Delete(SlotKey(id, slot));
     view.OnApplied([this, id](TxnId) { Remove(id); });
     return {};

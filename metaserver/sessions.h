@@ -46,8 +46,8 @@ struct Session {
 };
 
 // All sessions. A session is persistent (SessionRecord); its opens are told again by the client when it resumes.
-// Without a sign of life for the session timeout it ends: its opens, locks and grants go. Owner: MetaServer;
-// namespace thread.
+// Without a sign of life for the session timeout it ends: its opens, locks and grants go, and it is remembered as lapsed:
+// writes of it may still be on their way. Owner: MetaServer; namespace thread.
 class Sessions {
  public:
   explicit Sessions(MetaContext& context);
@@ -60,6 +60,8 @@ class Sessions {
 
   // A live session or null.
   Session* Find(SessionId id);
+  // It ended without a word. One that its client closed had nothing left on its way.
+  bool Lapsed(SessionId id) const { return lapsed_.contains(id); }
   const std::unordered_map<SessionId, std::unique_ptr<Session>>& all() const { return sessions_; }
 
   // Any session has it open, or may have (one that has not resumed yet after a restart).
@@ -85,7 +87,7 @@ class Sessions {
   Session* FindClient(const std::string& client_uuid);
   Task<Result<TxnId>> Create(const pb::OpenSessionRequest& request, SessionId* id);
   void Resume(Session& session, const pb::OpenSessionRequest& request);
-  Task<Result<TxnId>> End(SessionId id, std::string why);
+  Task<Result<TxnId>> End(SessionId id, bool lapsed);
   void Remove(SessionId id);
   void CheckOrphans();
   Task<void> ReapOrphan(InodeId inode);
@@ -94,6 +96,7 @@ class Sessions {
 
   MetaContext& context_;
   std::unordered_map<SessionId, std::unique_ptr<Session>> sessions_;
+  std::unordered_set<SessionId> lapsed_;
   std::unordered_map<InodeId, uint32_t> open_counts_;  // over all sessions
   std::unordered_set<InodeId> orphans_;
   size_t unresumed_ = 0;

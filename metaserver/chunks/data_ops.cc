@@ -73,8 +73,8 @@ Status DataOps::AddExtent(View& view, InodeId id, uint64_t index,
   if (state_.recovery->Raising(chunk)) {
     return view.Require([this, chunk]() -> Task<Status> { return state_.recovery->WaitFor(chunk); });
   }
-  // Left over by a restart: finish it. If that can't be done now, the reader tries the copies that there are.
-  bool unfinished = record->pending_version() && !state_.recovery->Running(chunk);
+  // Left over by a restart, or by a writer: finish it. If that can't be done now, the reader tries the copies there are.
+  bool unfinished = (record->pending_version() && !state_.recovery->Running(chunk)) || NeedsFence(state_, *record);
   if (unfinished && !state_.recovery->FailedLately(chunk)) {
     RecoveryRequest request;
     request.chunk = chunk;
@@ -149,7 +149,7 @@ Status DataOps::GrantIndex(View& view, InodeId id, uint64_t index, SessionId ses
   if (!record)
     return Fail(ErrorCode::kCorrupt,
                 fmt::format("inode {} names chunk {}, which has no record", id.value, chunk.value));
-  bool broken = record->pending_version() != 0 || state_.recovery->Running(chunk);
+  bool broken = record->pending_version() != 0 || state_.recovery->Running(chunk) || NeedsFence(state_, *record);
   for (const pb::ReplicaRecord& r : record->replicas()) broken |= state_.IsDead(r.server());
   if (broken) {
     RecoveryRequest request;
@@ -228,6 +228,34 @@ Result<bool> DataOps::GrantFirstChunk(View& view, InodeId id, pb::Extent* extent
 
 // ---- commit ----
 
+// Returns how far the file reaches by this: bytes that were cut off or punched meanwhile do not make it longer.
+Result<uint64_t> DataOps::CommitChunks(View& view, const pb::CommitWriteRequest& request, const pb::InodeRecord& inode,
+                                       uint64_t* newly_written) {
+  InodeId id(request.inode());
+  const uint64_t old_size = inode.size();
+  std::set<uint64_t> gone;
+  uint64_t reach = 0;  // behind the last named chunk that is there
+  for (uint64_t index : request.written_indices()) view.Want<pb::ExtentRecord>(ExtentKey(id, index));
+  for (int i = 0; i < request.written_indices_size(); i++) {
+    uint64_t index = request.written_indices(i);
+    TRY_ASSIGN(const pb::ExtentRecord* extent, view.GetExtent(id, index));
+    if (!extent || extent->chunk() != request.chunk_ids(i)) {
+      gone.insert(index);
+      continue;
+    }
+    reach = std::max(reach, (index + 1) * kChunkSize);
+    ChunkId chunk(extent->chunk());
+    TRY_ASSIGN(const pb::ChunkRecord* record, view.GetChunk(chunk));
+    if (!record || record->written()) continue;
+    view.MutableChunk(chunk)->set_written(true);
+    (*newly_written)++;
+  }
+  if (request.end() <= old_size) return old_size;
+  uint64_t last = (request.end() - 1) / kChunkSize;
+  TRY_ASSIGN(const pb::ExtentRecord* extent, view.GetExtent(id, last));
+  return extent && !gone.contains(last) ? request.end() : std::min(request.end(), reach);
+}
+
 Status DataOps::CommitWrite(View& view, const pb::CommitWriteRequest& request, pb::CommitWriteResponse& response) {
   InodeId id(request.inode());
   const pb::InodeRecord* inode = nullptr;
@@ -236,20 +264,11 @@ Status DataOps::CommitWrite(View& view, const pb::CommitWriteRequest& request, p
     return Fail(ErrorCode::kInvalidArgument, "as many chunk ids as indices are needed");
   }
   if (request.end() > kMaxFileSize) return Fail(ErrorCode::kFileTooBig, "larger than a file can be");
-  for (uint64_t index : request.written_indices()) view.Want<pb::ExtentRecord>(ExtentKey(id, index));
   uint64_t newly_written = 0;
-  for (int i = 0; i < request.written_indices_size(); i++) {
-    TRY_ASSIGN(const pb::ExtentRecord* extent, view.GetExtent(id, request.written_indices(i)));
-    if (!extent || extent->chunk() != request.chunk_ids(i)) continue;  // cut off or punched meanwhile
-    ChunkId chunk(extent->chunk());
-    TRY_ASSIGN(const pb::ChunkRecord* record, view.GetChunk(chunk));
-    if (!record || record->written()) continue;
-    view.MutableChunk(chunk)->set_written(true);
-    newly_written++;
-  }
+  TRY_ASSIGN(uint64_t end, CommitChunks(view, request, *inode, &newly_written));
   auto* changed = view.MutableInode(id);
   changed->set_written_chunks(changed->written_chunks() + newly_written);
-  if (request.end() > changed->size()) SetSize(view, changed, request.end());
+  if (end > changed->size()) SetSize(view, changed, end);
   TouchModified(changed, view.now_ns());
   if (request.mtime_ns()) changed->set_mtime_ns(request.mtime_ns());
   if (request.kill_suid_sgid()) ClearSetIds(changed);
@@ -358,13 +377,14 @@ Status DataOps::CheckUnsynced(View& view, const pb::FsyncRequest& request, pb::F
 }
 
 // All replicas of the chunk were synced by the caller: those who wrote it and can't be writing now need not be
-// remembered.
+// remembered, unless something of theirs may still arrive.
 Status DataOps::ClearWriters(View& view, const pb::FsyncRequest& request, uint64_t index, ChunkId chunk,
                              const pb::ChunkRecord& record) {
   InodeId id(request.inode());
   std::vector<uint64_t> left;
   for (uint64_t writer : record.writers()) {
-    if (MayWrite(state_, SessionId(writer), id)) left.push_back(writer);
+    SessionId session(writer);
+    if (MayWrite(state_, session, id) || state_.context.sessions->Lapsed(session)) left.push_back(writer);
   }
   if (left.size() == static_cast<size_t>(record.writers_size())) return {};
   auto* changed = view.MutableChunk(chunk);

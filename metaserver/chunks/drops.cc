@@ -22,26 +22,28 @@ void DropSender::Tick() {
 }
 
 Task<void> DropSender::Work(ServerId server) {
-  for (;;) {
-    Task<Result<bool>> some = SendSome(server);
-    Result<bool> more = co_await some;
-    if (!more) {
-      LogDebug("orders to drop replicas for server {}: {}", server.value, ToString(more.error()));
-      pending_[server].noted = true;  // tried again while it lives, or when it is back
-      auto pause = state_.context.loop.Sleep(kPause);
-      co_await pause;
-      break;
-    }
-    if (!*more || state_.stopping()) break;
+  Key next(KeyKind::kDrop, server.value);
+  bool left = false;
+  while (!next.empty() && !state_.stopping()) {
+    Task<Result<bool>> some = SendSome(server, &next);
+    Result<bool> sent = co_await some;
+    left |= !sent || *sent;
+    if (sent) continue;
+    LogDebug("orders to drop replicas for server {}: {}", server.value, ToString(sent.error()));
+    break;
+  }
+  if (left) {
+    pending_[server].noted = true;  // tried again while it lives, or when it is back
+    auto pause = state_.context.loop.Sleep(kPause);
+    co_await pause;
   }
   pending_[server].running = false;
 }
 
-Task<Result<bool>> DropSender::SendSome(ServerId server) {
+Task<Result<bool>> DropSender::SendSome(ServerId server, Key* next) {
   Store::ScanOptions options;
-  Key prefix(KeyKind::kDrop, server.value);
-  options.start = prefix;
-  options.end = prefix.PrefixEnd();
+  options.start = *next;
+  options.end = Key(KeyKind::kDrop, server.value).PrefixEnd();
   options.max_records = kBatch;
   Task<Result<Store::ScanResult>> scan = state_.context.store->Scan(std::move(options));
   Result<Store::ScanResult> found = co_await scan;
@@ -54,14 +56,14 @@ Task<Result<bool>> DropSender::SendSome(ServerId server) {
   if (!connection) co_return Fail(ErrorCode::kUnavailable, "not connected");
 
   int64_t due = state_.context.now_ns() - state_.context.options.drop_delay.count();
-  bool later = false;
+  bool left = false;
   std::vector<Key> keys;
   std::vector<PendingReply> calls;
   for (const ScannedRecord& scanned : found->records) {
     pb::DropRecord record;
     if (!record.ParseFromString(scanned.value)) continue;
     if (record.since_ns() > due) {
-      later = true;
+      left = true;
       continue;
     }
     pb::DropReplicaRequest request;
@@ -72,33 +74,31 @@ Task<Result<bool>> DropSender::SendSome(ServerId server) {
     keys.push_back(scanned.key);
   }
   std::vector<Key> done;
-  std::optional<Error> failed;
   for (size_t i = 0; i < calls.size(); i++) {
     Result<Reply> reply = co_await calls[i];
-    if (reply || reply.error().code == ErrorCode::kNoReplica) {
-      done.push_back(keys[i]);
-    } else {
-      failed = reply.error();
-    }
+    bool dropped = reply || reply.error().code == ErrorCode::kNoReplica;
+    if (dropped) done.push_back(keys[i]);
+    if (!dropped) LogDebug("server {}: {} stays: {}", server.value, keys[i].ToString(), ToString(reply.error()));
+    left |= !dropped;
   }
-  if (!done.empty()) {
-    std::function<Status(View&)> op = [&](View& view) -> Status {
-      for (const Key& key : done) view.Delete(key);
-      return {};
-    };
-    Task<Result<TxnId>> forget = RunOp(state_, std::move(op), CommitLevel::kLogged);
-    Result<TxnId> forgotten = co_await forget;
-    if (!forgotten) co_return Fail(forgotten.error());
-    state_.dropped_replicas.Add(done.size());
-  }
-  if (failed) co_return Fail(*failed);
-  if (later && done.empty()) {
-    pending_[server].noted = true;
-    auto pause = state_.context.loop.Sleep(kPause);
-    co_await pause;
-    co_return false;
-  }
-  co_return found->records.size() >= kBatch || later;
+  *next = found->next;
+  Task<Status> forget = Forget(&done);
+  Status forgotten = co_await forget;
+  if (!forgotten) co_return Fail(forgotten.error());
+  co_return left;
+}
+
+Task<Status> DropSender::Forget(const std::vector<Key>* done) {
+  if (done->empty()) co_return Status();
+  std::function<Status(View&)> op = [&](View& view) -> Status {
+    for (const Key& key : *done) view.Delete(key);
+    return {};
+  };
+  Task<Result<TxnId>> run = RunOp(state_, std::move(op), CommitLevel::kLogged);
+  Result<TxnId> forgotten = co_await run;
+  if (!forgotten) co_return Fail(forgotten.error());
+  state_.dropped_replicas.Add(done->size());
+  co_return Status();
 }
 
 }  // namespace shoal::meta

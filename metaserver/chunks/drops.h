@@ -24,9 +24,11 @@ class DropSender {
     bool noted = false;
     bool running = false;
   };
+  // All orders of a server, once; those that fail or are not due wait for the next time.
   Task<void> Work(ServerId server);
-  // One batch; true when there may be more that is due.
-  Task<Result<bool>> SendSome(ServerId server);
+  // A batch from `next` on, which moves behind it. True: some were left.
+  Task<Result<bool>> SendSome(ServerId server, Key* next);
+  Task<Status> Forget(const std::vector<Key>* done);
 
   ChunkState& state_;
   std::map<ServerId, PerServer> pending_;

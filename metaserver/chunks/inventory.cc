@@ -164,7 +164,8 @@ Task<Result<TxnId>> Inventory::Bucket(CallInfo info, const pb::InventoryBucketRe
     } else if (verdict == Verdict::kStale) {
       found_.stale++;
     } else if (verdict == Verdict::kLost) {
-      Task<void> check = CheckLost(server, ChunkId(replica.chunk()), InstanceId(replica.instance()), false);
+      Task<void> check = CheckLost(server, ChunkId(replica.chunk()), InstanceId(replica.instance()),
+                                   replica.bad() ? Doubt::kBad : Doubt::kOld);
       co_await check;
     }
   }
@@ -192,7 +193,7 @@ Task<void> Inventory::CheckMissing(ServerId server, uint32_t bucket, std::set<ui
   std::vector<Expected> expected = open->second.expected[bucket];
   for (const Expected& e : expected) {
     if (have.contains(e.instance)) continue;
-    Task<void> check = CheckLost(server, ChunkId(e.chunk), InstanceId(e.instance), true);
+    Task<void> check = CheckLost(server, ChunkId(e.chunk), InstanceId(e.instance), Doubt::kMissing);
     co_await check;
   }
 }
@@ -211,14 +212,15 @@ Task<Status> Inventory::Verify(ServerId server, ChunkId chunk, InstanceId instan
   co_return Status();
 }
 
-Task<void> Inventory::CheckLost(ServerId server, ChunkId chunk, InstanceId instance, bool missing) {
+Task<void> Inventory::CheckLost(ServerId server, ChunkId chunk, InstanceId instance, Doubt doubt) {
   bool suspicious = false;
   uint32_t version = 0;
   std::function<Status(View&)> op = [&](View& view) -> Status {
     TRY_ASSIGN(const pb::ChunkRecord* record, view.GetChunk(chunk));
     suspicious = false;
     if (!record || record->pending_version()) return {};  // a recovery asks all replicas itself
-    if (missing && (!record->written() || view.now_ns() - record->created_ns() < kYoung)) return {};
+    bool young = !record->written() || view.now_ns() - record->created_ns() < kYoung;
+    if (doubt == Doubt::kMissing && young) return {};
     version = record->version();
     for (const pb::ReplicaRecord& r : record->replicas()) suspicious |= r.instance() == instance.value;
     return {};
@@ -226,8 +228,11 @@ Task<void> Inventory::CheckLost(ServerId server, ChunkId chunk, InstanceId insta
   Task<Result<TxnId>> look = RunOp(state_, std::move(op), CommitLevel::kLogged);
   Result<TxnId> looked = co_await look;
   if (!looked || !suspicious) co_return;
-  Task<Status> verify = Verify(server, chunk, instance, version);
-  Status fine = co_await verify;
+  Status fine = Fail(ErrorCode::kCorrupt, "its server has found it bad");
+  if (doubt != Doubt::kBad) {
+    Task<Status> verify = Verify(server, chunk, instance, version);
+    fine = co_await verify;
+  }
   if (fine || !IsReplicaError(fine.error().code)) co_return;
   found_.lost++;
   LogWarning("chunk {}: the replica on server {} is lost: {}", chunk.value, server.value, ToString(fine.error()));

@@ -5,6 +5,7 @@
 
 #include "common/log.h"
 #include "common/proto/control.pb.h"
+#include "metaserver/sessions.h"
 
 namespace shoal::meta {
 namespace {
@@ -351,6 +352,16 @@ Status Recovery::PlaceAnew(View& view, uint32_t copies, std::vector<pb::ReplicaR
   return {};
 }
 
+// What lapsed sessions wrote is on all disks now, and nothing more of theirs is taken.
+void Recovery::ForgetLapsed(pb::ChunkRecord* record) {
+  std::vector<uint64_t> left;
+  for (uint64_t writer : record->writers()) {
+    if (!state_.context.sessions->Lapsed(SessionId(writer))) left.push_back(writer);
+  }
+  record->mutable_writers()->Assign(left.begin(), left.end());
+  if (left.empty()) record->set_unsynced(false);
+}
+
 Status Recovery::Commit(View& view, const RecoveryRequest& request, const Plan& plan) {
   TRY_ASSIGN(const pb::ChunkRecord* record, view.GetChunk(request.chunk));
   if (!record) return Fail(ErrorCode::kNotFound, fmt::format("chunk {} was deleted meanwhile", request.chunk.value));
@@ -370,6 +381,7 @@ Status Recovery::Commit(View& view, const RecoveryRequest& request, const Plan& 
   auto* changed = view.MutableChunk(request.chunk);
   changed->set_version(plan.new_version);
   changed->clear_pending_version();
+  ForgetLapsed(changed);
   SetReplicas(view, state_, request.chunk, changed, replicas);
   if (replicas.size() < copies) PutWork(view, state_, request.chunk);
   return {};

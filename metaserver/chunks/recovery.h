@@ -78,6 +78,7 @@ class Recovery {
   Task<Status> RaiseAll(Plan* plan, const RecoveryRequest* request);
   Task<void> RaiseOne(const Plan* plan, ChunkId chunk, Member* member, const Member* source);
   Status Commit(View& view, const RecoveryRequest& request, const Plan& plan);
+  void ForgetLapsed(pb::ChunkRecord* record);
   Status PlaceAnew(View& view, uint32_t copies, std::vector<pb::ReplicaRecord>* replicas);
 
   ChunkState& state_;

@@ -76,9 +76,9 @@ class Inventory {
   static const char* Describe(Verdict verdict);  // of those that are kept
   Status Judge(View& view, ServerId server, const pb::ReplicaReport& replica, Verdict* verdict);
   Task<void> CheckMissing(ServerId server, uint32_t bucket, std::set<uint64_t> have);
-  // The replica seems to be lost: if its server confirms that, the chunk is recovered without it. `missing`: it was not
-  // in a list, which may be a little older than the chunk.
-  Task<void> CheckLost(ServerId server, ChunkId chunk, InstanceId instance, bool missing);
+  enum class Doubt { kBad, kOld, kMissing };
+  // The replica seems to be lost: if its server says so (again), the chunk is recovered without it.
+  Task<void> CheckLost(ServerId server, ChunkId chunk, InstanceId instance, Doubt doubt);
   Task<Status> Verify(ServerId server, ChunkId chunk, InstanceId instance, uint32_t version);
   void EndBucket(ServerId server, uint32_t bucket);
 

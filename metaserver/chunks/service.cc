@@ -32,7 +32,7 @@ class ChunkService final : public ChunkHooks {
     state_.recovery = &recovery_;
     state_.repairer = &repairer_;
     state_.drops = &drops_;
-    state_.registry.OnChange([this](ServerId) { state_.changed.WakeAll(); });
+    state_.registry.OnChange([this](ServerId) { ServersMayHaveChanged(); });
   }
 
   void Register() override {
@@ -87,12 +87,16 @@ class ChunkService final : public ChunkHooks {
   }
 
  private:
+  void ServersMayHaveChanged() {
+    state_.EndDeadCalls();
+    state_.changed.WakeAll();
+  }
   void ArmTick() {
     timer_ = state_.context.loop.RunAfter(kTick, [this] { Tick(); });
   }
   void Tick() {
     state_.registry.Tick(state_.now());
-    state_.changed.WakeAll();
+    ServersMayHaveChanged();
     if (!state_.stopping()) {
       repairer_.Tick();
       drops_.Tick();

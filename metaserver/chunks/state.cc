@@ -57,6 +57,12 @@ std::shared_ptr<Connection> ChunkState::ConnectionOf(uint32_t server) const {
   return entry->connection;
 }
 
+void ChunkState::EndDeadCalls() {
+  for (auto& [server, end] : calls) {
+    if (IsDead(server)) end();
+  }
+}
+
 size_t ChunkState::possible_servers() const {
   BootTime at = now();
   size_t n = 0;
@@ -179,9 +185,14 @@ bool MayWrite(const ChunkState& state, SessionId session, InodeId id) {
   return found && (!found->resumed || state.context.sessions->IsOpen(session, id));
 }
 
+bool NeedsFence(const ChunkState& state, const pb::ChunkRecord& record) {
+  return std::any_of(record.writers().begin(), record.writers().end(),
+                     [&](uint64_t writer) { return state.context.sessions->Lapsed(SessionId(writer)); });
+}
+
 bool IsQuiet(const ChunkState& state, const pb::ChunkRecord& record) {
   InodeId inode(record.inode());
-  if (record.pending_version() || state.context.busy->Contains(inode)) return false;
+  if (record.pending_version() || NeedsFence(state, record) || state.context.busy->Contains(inode)) return false;
   return std::none_of(record.writers().begin(), record.writers().end(),
                       [&](uint64_t writer) { return MayWrite(state, SessionId(writer), inode); });
 }

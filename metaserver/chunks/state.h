@@ -4,6 +4,7 @@
 #include <fmt/core.h>
 
 #include <functional>
+#include <list>
 #include <map>
 #include <memory>
 #include <random>
@@ -59,6 +60,8 @@ struct ChunkState {
   std::shared_ptr<bool> alive = std::make_shared<bool>(true);  // false once this is gone: for callbacks of others
   std::function<BootTime()> now = BootNow;
   std::set<InstanceId> in_flight;  // replicas being made, in no record yet
+  // What ends a call to a server (first) before its time.
+  std::list<std::pair<uint32_t, std::function<void()>>> calls;
 
   Recovery* recovery = nullptr;
   Repairer* repairer = nullptr;
@@ -76,6 +79,8 @@ struct ChunkState {
   bool IsDead(uint32_t server) const { return registry.State(ServerId(server), now()) == ServerState::kDead; }
   // The connection to order this server over; null when there is none.
   std::shared_ptr<Connection> ConnectionOf(uint32_t server) const;
+  // Ends calls whose servers are dead. Called when that may have changed.
+  void EndDeadCalls();
   // Servers that may serve: live ones and suspects.
   size_t possible_servers() const;
   // How many replicas a chunk that wants `copies` must have to be written.
@@ -104,23 +109,38 @@ void SetSize(View& view, pb::InodeRecord* inode, uint64_t size);
 bool HasWriter(const pb::ChunkRecord& record, SessionId session);
 // The session may hold a write grant of a chunk of this file: it has it open, or has not been heard of since a restart.
 bool MayWrite(const ChunkState& state, SessionId session, InodeId id);
+// A writer's session has lapsed: its last bytes may be on some replicas only, or still on their way. A recovery ends that.
+bool NeedsFence(const ChunkState& state, const pb::ChunkRecord& record);
 // Nobody may be writing the chunk at this instant.
 bool IsQuiet(const ChunkState& state, const pb::ChunkRecord& record);
 
 // Runs an operation of the metaserver itself. `op` lives until the end of the task.
 Task<Result<TxnId>> RunOp(ChunkState& state, std::function<Status(View&)> op, CommitLevel level);
 
-// Calls a method at a server and parses the answer; kUnavailable when it is not connected. `request` lives until the
-// end.
+template <typename Response>
+Task<void> AnswerInto(Task<Result<Typed<Response>>> call, std::shared_ptr<OneShot<Result<Typed<Response>>>> into) {
+  Result<Typed<Response>> reply = co_await call;
+  into->Set(std::move(reply));
+}
+
+// Calls a method at a server and parses the answer; kUnavailable when it is not connected, or dead before it has
+// answered. `request` lives until the end.
 template <typename Response>
 Task<Result<Response>> CallServer(ChunkState& state, uint32_t server, pb::Method method,
                                   const google::protobuf::MessageLite& request, Duration timeout) {
+  using Answer = Result<Typed<Response>>;
   std::shared_ptr<Connection> connection = state.ConnectionOf(server);
   if (!connection) co_return Fail(ErrorCode::kUnavailable, fmt::format("chunkserver {} is not connected", server));
+  auto answer = std::make_shared<OneShot<Answer>>(state.context.loop);
+  auto entry = state.calls.emplace(state.calls.end(), server, [answer, server] {
+    answer->Set(Fail(ErrorCode::kUnavailable, fmt::format("chunkserver {} does not answer, and is dead", server)));
+  });
   Payload payload;
-  Task<Result<Typed<Response>>> call =
-      CallTyped<Response>(std::move(connection), method, request, std::move(payload), timeout);
-  Result<Typed<Response>> reply = co_await call;
+  Task<Answer> call = CallTyped<Response>(std::move(connection), method, request, std::move(payload), timeout);
+  state.tasks.Spawn(AnswerInto<Response>(std::move(call), answer));
+  OneShot<Answer>& shot = *answer;
+  Answer reply = co_await shot;
+  state.calls.erase(entry);
   if (!reply) co_return Fail(std::move(reply).error());
   co_return std::move(reply->message);
 }

@@ -59,16 +59,17 @@ Status Truncator::Truncate(View& view, InodeId id, uint64_t size) {
 // What an operation waits for: the end of the inode's job, which is started here unless there is one.
 Task<Status> Truncator::RunJob(InodeId id, uint64_t size) {
   BusyTable& busy = *state_.context.busy;
+  Job job;
+  job.id = id;
+  job.intent.set_size(size);
+  std::shared_ptr<Status> result = job.result;
   if (!busy.Contains(id)) {
     busy.Set(id);
-    Job job;
-    job.id = id;
-    job.intent.set_size(size);
     state_.tasks.Spawn(Drive(std::move(job)));
   }
   Task<void> wait = busy.WaitFor(id);
   co_await wait;
-  co_return Status();
+  co_return *result;
 }
 
 Task<Status> Truncator::Start() {
@@ -100,12 +101,14 @@ Task<void> Truncator::Drive(Job job) {
     Task<Status> steps = Steps(&job);
     Status done = co_await steps;
     if (done || state_.stopping()) break;
-    bool give_up = !job.begun && !IsRetryable(done.error().code);
-    if (failures == 10 || give_up) {
+    if (!job.begun) {
+      *job.result = done;
+      break;
+    }
+    if (failures == 10) {
       LogWarning("inode {}: its truncation to {} bytes waits: {}", job.id.value, job.intent.size(),
                  ToString(done.error()));
     }
-    if (give_up) break;
     auto pause = state_.context.loop.Sleep(kRetry);
     co_await pause;
     if (state_.stopping()) break;
@@ -139,6 +142,19 @@ Task<Status> Truncator::Steps(Job* job) {
   co_return Status();
 }
 
+// What the cut's recoveries will need.
+Status Truncator::CheckCanCut(ChunkId chunk, const pb::ChunkRecord& record) const {
+  uint32_t min_copies = state_.MinCopies(record.copies());
+  if (state_.possible_servers() < min_copies) {
+    return Fail(ErrorCode::kNotEnoughServers, fmt::format("{} chunkservers are alive, {} are needed to write",
+                                                          state_.possible_servers(), min_copies));
+  }
+  bool alive = std::any_of(record.replicas().begin(), record.replicas().end(),
+                           [&](const pb::ReplicaRecord& r) { return !state_.IsDead(r.server()); });
+  if (!alive) return Fail(ErrorCode::kUnavailable, fmt::format("no replica of chunk {} is alive", chunk.value));
+  return {};
+}
+
 Status Truncator::Begin(View& view, Job* job, bool* nothing) {
   uint64_t size = job->intent.size();
   TRY_ASSIGN(const pb::InodeRecord* inode, view.GetInode(job->id));
@@ -151,6 +167,7 @@ Status Truncator::Begin(View& view, Job* job, bool* nothing) {
     if (extent) {
       TRY_ASSIGN(const pb::ChunkRecord* chunk, view.GetChunk(ChunkId(extent->chunk())));
       if (chunk && chunk->written()) {
+        TRY(CheckCanCut(ChunkId(extent->chunk()), *chunk));
         job->intent.set_chunk(extent->chunk());
         job->intent.set_index(size / kChunkSize);
         job->intent.set_cut(static_cast<uint32_t>(size % kChunkSize));

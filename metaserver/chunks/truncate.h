@@ -9,8 +9,9 @@ namespace shoal::meta {
 
 // A truncation that cuts inside a written chunk, or drops more extents than one batch takes, is a job: a durable
 // intent, the cut as a numbered write of the chunk's chain, the extents behind it in bounded batches, then one batch
-// that sets the size and removes the intent. The inode is busy (BusyTable) all the while. A job goes on until it is
-// done: after failures, and after a restart. Namespace thread; owner: ChunkService.
+// that sets the size and removes the intent. The inode is busy (BusyTable) all the while. A job that can't be begun (too
+// few servers) ends, with its error; one whose intent is stored goes on until it is done: after failures, and after a
+// restart. Namespace thread; owner: ChunkService.
 class Truncator {
  public:
   explicit Truncator(ChunkState& state) : state_(state) {}
@@ -26,11 +27,13 @@ class Truncator {
     InodeId id;
     pb::TruncateIntent intent;
     bool begun = false;  // the intent is stored
+    std::shared_ptr<Status> result = std::make_shared<Status>();  // its error, when it could not be begun
   };
   Task<Status> RunJob(InodeId id, uint64_t size);
   Task<void> Drive(Job job);
   Task<Status> Steps(Job* job);
   Status Begin(View& view, Job* job, bool* nothing);
+  Status CheckCanCut(ChunkId chunk, const pb::ChunkRecord& record) const;
   Task<Status> Cut(const Job* job);
   Task<Status> SendCut(const Job* job, uint64_t write_id, bool* done);
   Status Commit(View& view, const Job& job);

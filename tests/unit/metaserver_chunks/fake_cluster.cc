@@ -22,6 +22,7 @@ FakeServer::FakeServer(FakeCluster& cluster, std::string server_name)
   On<pb::WriteChunkRequest, pb::WriteChunkResponse>(pb::WRITE_CHUNK,
                                                     [this](const auto& request, auto*) { return Write(request); });
   On<pb::DropReplicaRequest, pb::DropReplicaResponse>(pb::DROP_REPLICA, [this](const auto& request, auto*) -> Status {
+    if (undroppable.contains(request.chunk())) return Fail(ErrorCode::kIo, "as the test says");
     orders.push_back(fmt::format("drop {} {}", request.chunk(), request.instance()));
     auto it = replicas.find(request.chunk());
     if (it != replicas.end() && it->second.instance == request.instance()) replicas.erase(it);

@@ -53,6 +53,7 @@ class FakeServer {
   std::map<uint64_t, FakeReplica> replicas;           // by chunk
   std::map<int, std::deque<ErrorCode>> fail;          // by method: answers to give first
   std::set<int> ignore;                               // methods that get no answer
+  std::set<uint64_t> undroppable;                     // chunks whose drops fail
   std::vector<std::string> orders;
   std::function<void(const std::string&)> on_order;
   std::shared_ptr<Connection> connection;

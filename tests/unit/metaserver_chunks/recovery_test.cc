@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "metaserver/chunks/registry.h"
+#include "metaserver/sessions.h"
 #include "tests/unit/metaserver_chunks/fake_cluster.h"
 
 namespace shoal::meta {
@@ -26,6 +27,12 @@ class RecoveryTest : public testing::Test {
     std::set<uint32_t> ids;
     for (const auto& r : record.replicas()) ids.insert(r.server());
     return ids;
+  }
+  // The client's session ends without a word.
+  void Lapse() {
+    cluster.options.session_timeout = 100ms;
+    EXPECT_TRUE(cluster.Eventually([&] { return cluster.core->context().sessions->all().empty(); }));
+    cluster.options.session_timeout = 30s;
   }
   bool HasOrder(FakeServer& s, const std::string& part) {
     bool has = false;
@@ -100,6 +107,23 @@ TEST_F(RecoveryTest, AFrozenMemberIsWaitedForUntilItsLeaseIsOver) {
   EXPECT_LT(took, 5s);
   EXPECT_EQ(fresh->replicas_size(), 2);
   EXPECT_FALSE(Servers(cluster.Chunk(extent.chunk())).contains(extent.replicas(1).server()));
+}
+
+TEST_F(RecoveryTest, AMemberThatFreezesAfterItsAnswerStopsNothingForLong) {
+  replica(1).applied = 7;
+  for (int i : {0, 1}) {  // a member, then the source
+    member(i).on_order = [&, i](const std::string& order) {
+      if (order.starts_with("freeze")) member(i).Freeze();
+    };
+    auto before = std::chrono::steady_clock::now();
+    auto fresh = client->Report(inode, extent, extent.replicas(i).server());
+    if (i == 0) {
+      ASSERT_TRUE(fresh) << ToString(fresh.error());
+      EXPECT_EQ(fresh->replicas_size(), 2);
+      extent.set_version(fresh->version());
+    }
+    EXPECT_LT(std::chrono::steady_clock::now() - before, 5s);
+  }
 }
 
 TEST_F(RecoveryTest, AMemberThatThawsInTimeStays) {
@@ -295,6 +319,47 @@ TEST_F(RecoveryTest, ARestartBetweenRaiseAndCommitIsRecoveredUnderAHigherVersion
   EXPECT_EQ(extents[0].replicas_size(), 3);
   for (int i = 0; i < 3; i++) EXPECT_EQ(replica(i).version, 3u);
   EXPECT_TRUE(HasOrder(member(0), "from " + member(1).name));  // the raised one was equal to the best
+}
+
+TEST_F(RecoveryTest, WritersThatLapsedAreFencedBeforeOthersWriteOrRead) {
+  auto second = client->Grant(inode, 1);
+  ASSERT_TRUE(second);
+  cluster.Materialize(*second);
+  ASSERT_TRUE(client->Commit(inode, *second, kChunkSize + 100));
+  Lapse();
+  cluster.RestartMeta();
+  for (auto& s : cluster.servers) s->Connect();
+  FakeClient& other = cluster.AddClient();
+  auto granted = other.Grant(inode);
+  ASSERT_TRUE(granted) << ToString(granted.error());
+  EXPECT_EQ(granted->version(), 2u);
+  auto record = cluster.Chunk(extent.chunk());
+  EXPECT_GT(record.lease(), extent.lease());  // what the replicas were frozen under
+  ASSERT_EQ(record.writers_size(), 1);
+  EXPECT_EQ(record.writers(0), other.session);
+  // A reader, of the other chunk.
+  EXPECT_EQ(cluster.Chunk(second->chunk()).version(), 1u);
+  EXPECT_EQ(other.Extents(inode, 1, 1).at(0).version(), 2u);
+  EXPECT_EQ(cluster.Chunk(second->chunk()).writers_size(), 0);
+  EXPECT_FALSE(cluster.Chunk(second->chunk()).unsynced());
+  EXPECT_EQ(other.Extents(inode, 1, 1).at(0).version(), 2u);  // once
+}
+
+TEST_F(RecoveryTest, ACopyIsLevelledWhenAWriterHasLapsed) {
+  member(2).Die();
+  ASSERT_TRUE(client->Report(inode, extent, extent.replicas(2).server()));
+  Lapse();
+  member(2).Connect();
+  EXPECT_TRUE(cluster.Eventually([&] { return member(2).replicas[extent.chunk()].version == 3; }));
+  EXPECT_TRUE(HasOrder(member(2), "set " + std::to_string(extent.chunk()) + " v3 from"));
+}
+
+TEST_F(RecoveryTest, ASessionThatWasClosedNeedsNoFence) {
+  pb::CloseSessionRequest close;
+  close.set_session(client->session);
+  ASSERT_TRUE(client->Call<pb::CloseSessionResponse>(pb::CLOSE_SESSION, close));
+  FakeClient& other = cluster.AddClient();
+  EXPECT_EQ(other.Extents(inode).at(0).version(), 1u);
 }
 
 TEST_F(RecoveryTest, ABadReplicaIsReplaced) {

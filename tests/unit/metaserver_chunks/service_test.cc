@@ -93,6 +93,33 @@ TEST_F(ServiceTest, GrantCommitAndTotals) {
   EXPECT_GT(attr->allocated_bytes(), 0u);
 }
 
+TEST_F(ServiceTest, ACommitOfBytesThatWereCutOffMakesTheFileNoLonger) {
+  auto second = client->Grant(inode, 1), third = client->Grant(inode, 2);
+  ASSERT_TRUE(second && third);
+  ASSERT_TRUE(client->SetSize(inode, 0));
+  auto attr = client->Commit(inode, *second, kChunkSize + 5000);
+  ASSERT_TRUE(attr);
+  EXPECT_EQ(attr->size(), 0u);
+  // Nor do bytes of a chunk that was committed before.
+  pb::CommitWriteRequest request;
+  *request.mutable_caller() = client->caller(true);
+  request.set_inode(inode);
+  request.set_end(100);
+  ASSERT_TRUE(client->Call<pb::CommitWriteResponse>(pb::COMMIT_WRITE, request));
+  EXPECT_EQ(Size(), 0u);
+  // What was written since counts, as far as it reaches.
+  auto first = client->Grant(inode, 0);
+  ASSERT_TRUE(first);
+  *request.mutable_caller() = client->caller(true);
+  request.set_end(2 * kChunkSize + 7);
+  for (const auto& e : {*first, *third}) {
+    request.add_written_indices(e.index());
+    request.add_chunk_ids(e.chunk());
+  }
+  ASSERT_TRUE(client->Call<pb::CommitWriteResponse>(pb::COMMIT_WRITE, request));
+  EXPECT_EQ(Size(), kChunkSize);
+}
+
 TEST_F(ServiceTest, FullServersAreENOSPCAndMissingOnesAreNot) {
   for (auto& s : cluster.servers) {
     s->free = 1000;
@@ -177,6 +204,27 @@ TEST_F(ServiceTest, ATruncationGoesOnAfterARestart) {
   EXPECT_EQ(CountOrders("kind 2 at 4097 "), 1u);
 }
 
+TEST_F(ServiceTest, ATruncationThatCannotBeCutIsRefusedAndStopsNobody) {
+  auto refused = [&](ErrorCode code) {
+    auto before = std::chrono::steady_clock::now();
+    auto cut = client->SetSize(inode, 7000);
+    EXPECT_EQ(cut ? ErrorCode::kOk : cut.error().code, code);
+    EXPECT_EQ(client->Extents(inode).size(), 1u);
+    EXPECT_LT(std::chrono::steady_clock::now() - before, 3s);
+    EXPECT_EQ(Size(), 10 * kMiB);
+  };
+  for (int i : {1, 2}) cluster.servers[static_cast<size_t>(i)]->Die();
+  refused(ErrorCode::kNotEnoughServers);
+  cluster.servers[0]->Die();
+  cluster.AddServer();
+  cluster.AddServer();
+  refused(ErrorCode::kUnavailable);
+  for (int i : {0, 1}) cluster.servers[static_cast<size_t>(i)]->Connect();
+  auto cut = client->SetSize(inode, 7000);
+  ASSERT_TRUE(cut) << ToString(cut.error());
+  EXPECT_EQ(Size(), 7000u);
+}
+
 TEST_F(ServiceTest, DropOrdersComeOnlyWhenTheUnlinkIsDurable) {
   TxnId unlinked;
   bool too_early = false;
@@ -211,6 +259,25 @@ TEST_F(ServiceTest, AServerThatIsAwayGetsItsDropsWhenItIsBackEvenAfterARestart) 
   cluster.RestartMeta();
   for (auto& s : cluster.servers) s->Connect();
   EXPECT_TRUE(cluster.Eventually([&] { return away.replicas.empty(); }));
+}
+
+TEST_F(ServiceTest, DropsThatFailDoNotHoldUpOthers) {
+  FakeServer& s = *cluster.servers[0];
+  for (uint64_t chunk = 1; chunk <= 300; chunk++) s.undroppable.insert(chunk);
+  ASSERT_TRUE(cluster.Execute([&](View& view) -> Status {
+    for (uint64_t chunk = 1; chunk <= 301; chunk++) {
+      auto* drop = view.Put<pb::DropRecord>(DropKey(ServerId(s.id), ChunkId(chunk), InstanceId(7)));
+      drop->set_server(s.id);
+      drop->set_chunk(chunk);
+      drop->set_instance(7);
+    }
+    return {};
+  }));
+  s.Connect();
+  EXPECT_TRUE(cluster.Eventually([&] { return !s.orders.empty() && s.orders.back() == "drop 301 7"; }));
+  // Those that failed are tried again.
+  cluster.loop.Sync([&] { s.undroppable.clear(); });
+  EXPECT_TRUE(cluster.Eventually([&] { return s.orders.size() == 301; }));
 }
 
 TEST_F(ServiceTest, InventoryFindsStaleUnknownAndLostReplicas) {
@@ -272,7 +339,7 @@ TEST_F(ServiceTest, AListThatIsOlderThanARaiseCostsNoReplica) {
   FakeServer& s = cluster.server(extent.replicas(0).server());
   ASSERT_TRUE(client->Report(inode, extent, s.id));
   EXPECT_EQ(cluster.Chunk(extent.chunk()).version(), 2u);
-  auto send = [&](uint32_t version, bool bad) {
+  auto send = [&](uint32_t version) {
     pb::InventoryBucketRequest request;
     request.set_server(s.id);
     request.set_bucket(static_cast<uint32_t>(InventoryBucket(extent.chunk())));
@@ -280,16 +347,30 @@ TEST_F(ServiceTest, AListThatIsOlderThanARaiseCostsNoReplica) {
     report->set_chunk(extent.chunk());
     report->set_version(version);
     report->set_instance(extent.replicas(0).instance());
-    report->set_bad(bad);
     EXPECT_TRUE(RunOn(cluster.loop, CallTyped<pb::InventoryBucketResponse>(s.connection, pb::INVENTORY_BUCKET, request,
                                                                            Payload(), 20s)));
     return cluster.Chunk(extent.chunk());
   };
-  EXPECT_EQ(send(1, false).version(), 2u);
+  EXPECT_EQ(send(1).version(), 2u);
   EXPECT_EQ(cluster.Chunk(extent.chunk()).replicas_size(), 3);
-  // One that is really bad goes.
+  // One that can't be read when it is looked at goes, and one that its server knows to be bad.
   cluster.loop.Sync([&] { s.replicas[extent.chunk()].bad = true; });
-  EXPECT_GT(send(2, true).version(), 2u);
+  EXPECT_EQ(send(1).version(), 3u);
+}
+
+TEST_F(ServiceTest, AnInventoryNamesBadReplicas) {
+  FakeServer& s = cluster.server(extent.replicas(0).server());
+  pb::InventoryBucketRequest request;
+  request.set_server(s.id);
+  request.set_bucket(static_cast<uint32_t>(InventoryBucket(extent.chunk())));
+  auto* report = request.add_replicas();
+  report->set_chunk(extent.chunk());
+  report->set_version(1);
+  report->set_instance(extent.replicas(0).instance());
+  report->set_bad(true);
+  EXPECT_TRUE(RunOn(cluster.loop, CallTyped<pb::InventoryBucketResponse>(s.connection, pb::INVENTORY_BUCKET, request,
+                                                                         Payload(), 20s)));
+  EXPECT_GT(cluster.Chunk(extent.chunk()).version(), 1u);
 }
 
 TEST_F(ServiceTest, AnInventoryThatWasInterruptedIsAskedForAgain) {
@@ -409,6 +490,16 @@ TEST_F(ServiceTest, StatusAndSpace) {
   pb::SyncAllRequest sync;
   *sync.mutable_caller() = client->caller();
   EXPECT_TRUE(client->Call<pb::SyncAllResponse>(pb::SYNC_ALL, sync));
+  EXPECT_EQ(CountOrders("sync"), 2u);
+}
+
+TEST_F(ServiceTest, SyncAllWaitsForAHungServerOnlyWhileItMayLive) {
+  cluster.servers[1]->Freeze();
+  pb::SyncAllRequest sync;
+  *sync.mutable_caller() = client->caller();
+  auto before = std::chrono::steady_clock::now();
+  EXPECT_TRUE(client->Call<pb::SyncAllResponse>(pb::SYNC_ALL, sync));
+  EXPECT_LT(std::chrono::steady_clock::now() - before, 5s);
   EXPECT_EQ(CountOrders("sync"), 2u);
 }
 
