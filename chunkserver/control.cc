@@ -126,6 +126,7 @@ Task<Status> Control::Register(std::shared_ptr<Connection> connection) {
   server_ = response.server();
   told_.clear();
   if (response.heartbeat_ms() != 0) heartbeat_ = std::chrono::milliseconds(response.heartbeat_ms());
+  node_.create_floor.RaiseTo(response.create_floor());
   if (!stopping_) node_.lease.RenewedAt(sent, response.lease_ms());
   SetState(fmt::format("registered as server {} of cluster {} at {}", server_, self_.cluster_uuid, connection->peer()), false);
   co_return Status();

@@ -7,7 +7,13 @@ namespace shoal {
 
 Task<Result<pb::FreezeReplicaResponse>> Service::FreezeReplica(const pb::FreezeReplicaRequest& message) {
   pb::FreezeReplicaResponse response;
-  auto replica = node_.store->Find(ChunkId{message.chunk()}, InstanceId{message.instance()});
+  ChunkId chunk{message.chunk()};
+  InstanceId instance{message.instance()};
+  auto replica = node_.store->Find(chunk, instance);
+  if (!replica) {
+    node_.create_floor.RaiseTo(message.lease());
+    replica = node_.store->Find(chunk, instance);  // a first write may have come in between
+  }
   if (!replica) co_return response;
   Status loaded = co_await EnsureLoaded(replica);
   if (!loaded) co_return Fail(std::move(loaded).error());
@@ -31,6 +37,7 @@ Task<Result<pb::FreezeReplicaResponse>> Service::FreezeReplica(const pb::FreezeR
   if (!replica->exists) {
     // Its first write never came to be applied. Kept, it would stand in the way of a copy.
     lock.unlock();
+    node_.create_floor.RaiseTo(message.lease());
     node_.store->Forget(replica);
     co_return response;
   }

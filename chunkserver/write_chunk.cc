@@ -167,6 +167,10 @@ Status Service::AdmitWrite(LocalWrite& local, const WriteTicket& ticket, WriteOp
     return Fail(ErrorCode::kVersionMismatch,
                 fmt::format("the replica has version {}, not {}", replica.version.value, ticket.version.value));
   }
+  // Looked at when the replica can be found: a recovery raises the floor first, then looks for it.
+  if (!replica.exists && !node_.create_floor.Allows(ticket.lease)) {
+    return Fail(ErrorCode::kLeaseLapsed, fmt::format("write lease {} is too old to make a replica", ticket.lease));
+  }
   TRY_ASSIGN(local.admission, replica.order.Admit(ticket, std::move(operation)));
   if (!local.admission.job) return {};
   local.admission.job->waiters.push_back(

@@ -31,7 +31,7 @@ class ServerOps {
                                  pb::ReportBadReplicaResponse& response);
   Task<void> DropBad(ChunkId chunk, InstanceId instance);
   Status CheckRegistration(const CallInfo& info, const pb::RegisterRequest& request) const;
-  Task<Result<ServerId>> RecordServer(const pb::RegisterRequest* request);
+  Task<Result<ServerId>> RecordServer(const pb::RegisterRequest* request, uint64_t* create_floor);
 
   ChunkState& state_;
   std::set<std::string> registering_;

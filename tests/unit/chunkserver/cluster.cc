@@ -59,6 +59,7 @@ void FakeMeta::Answer(Request request) {
       response.set_cluster_uuid(context_.cluster_uuid);
       response.set_lease_ms(lease_ms);
       response.set_heartbeat_ms(heartbeat_ms);
+      response.set_create_floor(create_floor);
       return request.Answer(response);
     }
     case pb::HEARTBEAT: {

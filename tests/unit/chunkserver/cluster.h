@@ -35,6 +35,7 @@ class FakeMeta {
 
   std::atomic<uint64_t> lease_ms{60'000};
   std::atomic<uint64_t> heartbeat_ms{20};
+  std::atomic<uint64_t> create_floor{0};
   std::atomic<bool> want_inventory{false};
   std::atomic<bool> refuse_heartbeats{false};
   std::atomic<int> refuse_reports{0};  // so many reports of bad replicas are not taken

@@ -126,6 +126,29 @@ TEST_F(RecoveryTest, FreezingWhatIsNotThere) {
   EXPECT_EQ(Raise(0, 99, 2, 5).error().code, ErrorCode::kNoReplica);
 }
 
+// What a recovery has found to be absent does not come into being afterwards by a write that was granted before it.
+TEST_F(RecoveryTest, OldGrantsMakeNoReplica) {
+  ASSERT_TRUE(Freeze(1, 99, 5).has_value());
+  lease_ = 5;
+  Status late = Write({1}, 99, 0, "abc");
+  ASSERT_FALSE(late.has_value());
+  EXPECT_EQ(late.error().code, ErrorCode::kLeaseLapsed);
+  EXPECT_FALSE(Write({0, 1}, 99, 0, "abc").has_value());  // also as a member
+  lease_ = 6;
+  EXPECT_TRUE(Write({1}, 99, 0, "abc").has_value());
+}
+
+TEST_F(RecoveryTest, ANewProcessMakesNoReplicaForOldGrants) {
+  meta_->create_floor = 40;
+  StopMember(0);
+  StartMember(0);
+  WaitRegistered(0);
+  lease_ = 40;
+  EXPECT_EQ(Write({0}, 99, 0, "abc").error().code, ErrorCode::kLeaseLapsed);
+  lease_ = 41;
+  EXPECT_TRUE(Write({0}, 99, 0, "abc").has_value());
+}
+
 // A first write that was refused, or never came to be applied, leaves nothing that a copy would find in its place.
 TEST_F(RecoveryTest, AFirstWriteThatFailedLeavesNothing) {
   ASSERT_TRUE(Write({0, 1}, 7, 0, "abc").has_value());
