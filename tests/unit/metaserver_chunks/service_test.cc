@@ -470,6 +470,40 @@ TEST_F(ServiceTest, ChunksOfAServerThatIsGoneAreCopiedElsewhere) {
   for (const auto& r : record.replicas()) EXPECT_NE(r.server(), gone.id);
 }
 
+TEST_F(ServiceTest, ChunksWithTheFewestCopiesAreRepairedFirst) {
+  std::vector<pb::Extent> extents;
+  for (uint64_t index = 1; index <= 12; index++) extents.push_back(Write(index, (index + 1) * kChunkSize));
+  ChunkId last(extents.back().chunk());
+  FakeServer& gone = *cluster.servers[0];
+  ASSERT_TRUE(cluster.Execute([&](View& view) -> Status {
+    TRY_ASSIGN(const pb::ChunkRecord* record, view.GetChunk(last));
+    if (!record) return Fail(ErrorCode::kNotFound);
+    auto* replicas = view.MutableChunk(last)->mutable_replicas();
+    for (int i = 0; i < replicas->size(); i++) {  // one on the server that goes, one on another
+      if (replicas->Get(i).server() == gone.id) continue;
+      replicas->DeleteSubrange(i, 1);
+      break;
+    }
+    return {};
+  }));
+  std::vector<std::string> copies;
+  cluster.AddServer();
+  for (auto& s : cluster.servers) {
+    s->on_order = [&](const std::string& order) {
+      if (order.starts_with("replicate")) copies.push_back(order);
+    };
+  }
+  cluster.options.rereplication_grace = 1s;
+  gone.Die();
+  EXPECT_TRUE(cluster.Eventually([&] { return copies.size() >= 13; }));
+  cluster.loop.Sync([&] {
+    std::string first = "replicate " + std::to_string(last.value) + " ";
+    auto at = std::find_if(copies.begin(), copies.end(), [&](const auto& copy) { return copy.starts_with(first); });
+    EXPECT_LT(at - copies.begin(), 4);  // that many are under way at once
+    for (auto& s : cluster.servers) s->on_order = nullptr;
+  });
+}
+
 TEST_F(ServiceTest, StatusAndSpace) {
   pb::StatFsRequest statfs;
   *statfs.mutable_caller() = client->caller();
