@@ -1,6 +1,6 @@
 #include "common/checksum.h"
 #include "common/log.h"
-#include "metaserver/chunks/recovery.h"
+#include "metaserver/chunks/bad_replicas.h"
 #include "metaserver/chunks/server_ops.h"
 
 namespace shoal::meta {
@@ -120,7 +120,8 @@ Status Inventory::Judge(View& view, ServerId server, const pb::ReplicaReport& re
   uint32_t highest = std::max(record->version(), record->pending_version());
   bool good = false;  // there is one of the record's version in reach
   for (const pb::ReplicaRecord& r : record->replicas()) {
-    good |= !record->pending_version() && state_.IsLive(r.server());
+    bool bad = state_.bad->Contains(InstanceId(r.instance()));
+    good |= !record->pending_version() && state_.IsLive(r.server()) && !bad;
     if (r.instance() != replica.instance()) continue;
     if (r.server() != server.value) return {};  // its directory has become another server: it may be all there is
     *verdict = replica.bad() || replica.version() < record->version() ? Verdict::kLost
@@ -236,14 +237,7 @@ Task<void> Inventory::CheckLost(ServerId server, ChunkId chunk, InstanceId insta
   if (fine || !IsReplicaError(fine.error().code)) co_return;
   found_.lost++;
   LogWarning("chunk {}: the replica on server {} is lost: {}", chunk.value, server.value, ToString(fine.error()));
-  RecoveryRequest request;
-  request.chunk = chunk;
-  request.bad = instance;
-  request.version = version;  // should it have been raised meanwhile, it was there
-  request.for_write = false;
-  Task<Status> recover = state_.recovery->Recover(request);
-  Status recovered = co_await recover;
-  if (!recovered) LogWarning("chunk {}: {}", chunk.value, ToString(recovered.error()));
+  state_.bad->Add(chunk, instance, version);  // should it have been raised meanwhile, it was there
 }
 
 }  // namespace shoal::meta

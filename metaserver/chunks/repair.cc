@@ -13,7 +13,7 @@ namespace {
 constexpr size_t kAtOnce = 4;
 constexpr uint64_t kBytesPerSecond = 64ull << 20;  // of each copy under way
 constexpr Duration kCopyTimeout = 120s;
-constexpr Duration kRetry = 5s;
+constexpr Duration kFirstPause = 5s, kLongestPause = 60s;
 constexpr size_t kMaxWaiting = 10000;
 
 }  // namespace
@@ -21,16 +21,29 @@ constexpr size_t kMaxWaiting = 10000;
 void Repairer::Start() { state_.tasks.Spawn(LoadWork()); }
 
 void Repairer::ServersChanged() {
-  waiting_.merge(parked_);
+  for (const auto& [at, chunk] : parked_) fresh_.insert(chunk);
   parked_.clear();
+  pauses_.clear();
+}
+
+size_t Repairer::queued() const {
+  size_t n = fresh_.size();
+  for (const auto& [live, chunks] : waiting_) n += chunks.size();
+  return n;
+}
+
+void Repairer::Park(ChunkId chunk) {
+  Duration& pause = pauses_[chunk];
+  pause = std::clamp(pause * 2, kFirstPause, kLongestPause);
+  parked_.emplace(std::chrono::steady_clock::now() + pause, chunk);
 }
 
 void Repairer::Tick() {
   if (state_.stopping()) return;
   auto now = std::chrono::steady_clock::now();
-  if (now >= next_retry_) {
-    next_retry_ = now + kRetry;
-    ServersChanged();
+  while (!parked_.empty() && parked_.begin()->first <= now) {
+    fresh_.insert(parked_.begin()->second);
+    parked_.erase(parked_.begin());
   }
   BootTime at = state_.now();
   for (auto& [id, entry] : state_.registry.all()) {
@@ -46,28 +59,55 @@ void Repairer::Tick() {
 
 void Repairer::StartSome() {
   if (state_.StartingUp() || state_.stopping()) return;
-  while (running_.size() < kAtOnce && !waiting_.empty()) {
-    ChunkId chunk = *waiting_.begin();
-    waiting_.erase(waiting_.begin());
+  while (running_.size() < kAtOnce && (!fresh_.empty() || !waiting_.empty())) {
+    bool fresh = !fresh_.empty();
+    auto fewest = waiting_.begin();
+    std::set<ChunkId>& from = fresh ? fresh_ : fewest->second;
+    ChunkId chunk = *from.begin();
+    from.erase(from.begin());
+    if (!fresh && from.empty()) waiting_.erase(fewest);
     if (running_.emplace(chunk, false).second) {
-      state_.tasks.Spawn(Run(chunk));
+      state_.tasks.Spawn(fresh ? Sort(chunk) : Run(chunk));
     } else {
-      parked_.insert(chunk);
+      Park(chunk);
     }
   }
+}
+
+Task<void> Repairer::Sort(ChunkId chunk) {
+  size_t live = 0;
+  std::function<Status(View&)> op = [&](View& view) -> Status {
+    TRY_ASSIGN(const pb::ChunkRecord* record, view.GetChunk(chunk));
+    live = 0;
+    for (int i = 0; record && i < record->replicas_size(); i++) live += state_.IsLive(record->replicas(i).server());
+    return {};
+  };
+  Task<Result<TxnId>> look = RunOp(state_, std::move(op), CommitLevel::kLogged);
+  Result<TxnId> looked = co_await look;
+  if (looked) {
+    waiting_[live].insert(chunk);
+  } else {
+    Park(chunk);
+  }
+  EndOf(chunk);
 }
 
 Task<void> Repairer::Run(ChunkId chunk) {
   Task<Result<End>> repair = Repair(chunk, false);
   Result<End> end = co_await repair;
-  running_.erase(chunk);
+  if (end && *end != End::kNoTarget) pauses_.erase(chunk);
   if (end && *end == End::kRetry) {
-    waiting_.insert(chunk);
+    fresh_.insert(chunk);
   } else if (!end || *end != End::kDone) {
     if (!end) LogDebug("chunk {} could not be given another copy: {}", chunk.value, ToString(end.error()));
-    waiting_.erase(chunk);
-    parked_.insert(chunk);
+    fresh_.erase(chunk);
+    Park(chunk);
   }
+  EndOf(chunk);
+}
+
+void Repairer::EndOf(ChunkId chunk) {
+  running_.erase(chunk);
   // The next one, off this stack: repairs that end at once must not pile up on it.
   state_.context.loop.Post([this, alive = state_.alive] {
     if (*alive) StartSome();
@@ -293,7 +333,7 @@ Task<void> Repairer::LoadWork() {
       LogError("reading the recorded work on chunks: {}", ToString(found.error()));
       co_return;
     }
-    for (const ScannedRecord& record : found->records) waiting_.insert(ChunkId(record.key.number(0)));
+    for (const ScannedRecord& record : found->records) fresh_.insert(ChunkId(record.key.number(0)));
     next = found->next;
   }
 }
@@ -303,7 +343,7 @@ Task<void> Repairer::LeaveServer(ServerId server) {
   Key next(KeyKind::kByServer, server.value);
   Key end = next.PrefixEnd();
   while (!next.empty() && !state_.stopping()) {
-    if (waiting_.size() > kMaxWaiting) {
+    if (queued() > kMaxWaiting) {
       auto wait = state_.changed.Wait();
       co_await wait;
       continue;
@@ -318,7 +358,7 @@ Task<void> Repairer::LeaveServer(ServerId server) {
       LogError("reading the chunks of server {}: {}", server.value, ToString(found.error()));
       co_return;
     }
-    for (const ScannedRecord& record : found->records) waiting_.insert(ChunkId(record.key.number(1)));
+    for (const ScannedRecord& record : found->records) fresh_.insert(ChunkId(record.key.number(1)));
     next = found->next;
   }
 }

@@ -12,20 +12,21 @@ namespace shoal::meta {
 // A background worker over the recorded work (WorkRecord) and the chunks of servers that were away longer than the
 // grace: a new replica is copied from a live one (REPLICATE), and becomes part of the record by a compare-and-set on
 // the version when nobody may be writing, else by a recovery that levels it. Bounded: a few chunks at a time, each
-// copied at a bounded rate; fewest copies first. Replicas of servers that are away within the grace count as copies.
+// copied at a bounded rate; fewest live copies first. What fails is tried again after a pause that doubles, and when
+// servers change. Replicas of servers that are away within the grace count as copies.
 // Namespace thread; owner: ChunkService.
 class Repairer {
  public:
   explicit Repairer(ChunkState& state) : state_(state) {}
   // Reads the recorded work of before a restart, in the background.
   void Start();
-  void Add(ChunkId chunk) { waiting_.insert(chunk); }
+  void Add(ChunkId chunk) { fresh_.insert(chunk); }
   // Called often: starts repairs, and looks for servers whose grace is over.
   void Tick();
   // A chunk that cannot be written for want of copies: at once, and waited for.
   Task<Status> RepairNow(ChunkId chunk);
   // Chunks known to be short of copies.
-  size_t backlog() const { return waiting_.size() + parked_.size() + running_.size(); }
+  size_t backlog() const { return queued() + parked_.size() + running_.size(); }
   // The chunk was granted for writing, or is being cut: a copy under way is levelled before it counts.
   void MayChange(ChunkId chunk) {
     auto it = running_.find(chunk);
@@ -47,8 +48,13 @@ class Repairer {
     uint32_t target = 0;
     InstanceId instance;
   };
+  size_t queued() const;
   void StartSome();
+  // Queues a fresh one by the number of its live copies.
+  Task<void> Sort(ChunkId chunk);
   Task<void> Run(ChunkId chunk);
+  void Park(ChunkId chunk);
+  void EndOf(ChunkId chunk);
   Task<Result<End>> Repair(ChunkId chunk, bool urgent);
   Status Plan(View& view, Job* job, bool urgent);
   Task<Status> Copy(const Job* job);
@@ -60,11 +66,11 @@ class Repairer {
   Task<void> LeaveServer(ServerId server);
 
   ChunkState& state_;
-  std::set<ChunkId> waiting_;
-  std::set<ChunkId>
-      parked_;  // no server to put a copy on, or failed: tried again when servers change, or after a while
+  std::set<ChunkId> fresh_;                       // not looked at yet
+  std::map<size_t, std::set<ChunkId>> waiting_;   // by live copies; no set is empty
+  std::multimap<SteadyTime, ChunkId> parked_;     // no server to put a copy on, or failed: fresh again at that time
+  std::map<ChunkId, Duration> pauses_;            // the last one of those that were parked
   std::map<ChunkId, bool> running_;  // the value: it may have been written since its copy began
-  SteadyTime next_retry_{};
 };
 
 }  // namespace shoal::meta

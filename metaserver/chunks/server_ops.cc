@@ -1,8 +1,8 @@
 #include "metaserver/chunks/server_ops.h"
 
 #include "common/log.h"
+#include "metaserver/chunks/bad_replicas.h"
 #include "metaserver/chunks/drops.h"
-#include "metaserver/chunks/recovery.h"
 #include "metaserver/chunks/repair.h"
 
 namespace shoal::meta {
@@ -195,6 +195,7 @@ Task<Result<TxnId>> ServerOps::RegisterServer(CallInfo info, const pb::RegisterR
   });
   state_.drops->Noted(*id);
   state_.repairer->ServersChanged();
+  state_.bad->ServersChanged();
   response.set_server(id->value);
   response.set_cluster_uuid(state_.context.rpc.cluster_uuid);
   response.set_incarnation(state_.context.rpc.incarnation);
@@ -229,22 +230,8 @@ Task<Result<TxnId>> ServerOps::BadReplica(CallInfo info, const pb::ReportBadRepl
   ChunkId chunk(request.replica().chunk());
   LogWarning("chunk {}: the replica on server {} ({}) is bad: {}", chunk.value, request.server(), entry->name,
              request.why());
-  state_.tasks.Spawn(DropBad(chunk, InstanceId(request.replica().instance())));
+  state_.bad->Add(chunk, InstanceId(request.replica().instance()), ~0u);
   co_return TxnId();
-}
-
-// The recovery leaves the replica out if another good one is there, and the repairer makes a new one.
-Task<void> ServerOps::DropBad(ChunkId chunk, InstanceId instance) {
-  RecoveryRequest recovery;
-  recovery.chunk = chunk;
-  recovery.bad = instance;
-  recovery.version = ~0u;
-  recovery.for_write = false;
-  Task<Status> recover = state_.recovery->Recover(recovery);
-  Status recovered = co_await recover;
-  if (!recovered && recovered.error().code != ErrorCode::kNotFound) {
-    LogError("chunk {}: a bad replica stays for now: {}", chunk.value, ToString(recovered.error()));
-  }
 }
 
 }  // namespace shoal::meta

@@ -29,7 +29,6 @@ class ServerOps {
   Task<Result<TxnId>> Heartbeat(CallInfo info, const pb::HeartbeatRequest& request, pb::HeartbeatResponse& response);
   Task<Result<TxnId>> BadReplica(CallInfo info, const pb::ReportBadReplicaRequest& request,
                                  pb::ReportBadReplicaResponse& response);
-  Task<void> DropBad(ChunkId chunk, InstanceId instance);
   Status CheckRegistration(const CallInfo& info, const pb::RegisterRequest& request) const;
   Task<Result<ServerId>> RecordServer(const pb::RegisterRequest* request, uint64_t* create_floor);
 

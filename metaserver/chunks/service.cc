@@ -1,6 +1,7 @@
 // ChunkService: puts the parts of the chunks' side together behind ChunkHooks.
 #include "common/log.h"
 #include "metaserver/chunk_hooks.h"
+#include "metaserver/chunks/bad_replicas.h"
 #include "metaserver/chunks/data_ops.h"
 #include "metaserver/chunks/drops.h"
 #include "metaserver/chunks/lock_ops.h"
@@ -23,6 +24,7 @@ class ChunkService final : public ChunkHooks {
         recovery_(state_),
         repairer_(state_),
         drops_(state_),
+        bad_(state_),
         truncator_(state_),
         servers_(state_),
         inventory_(state_),
@@ -32,6 +34,7 @@ class ChunkService final : public ChunkHooks {
     state_.recovery = &recovery_;
     state_.repairer = &repairer_;
     state_.drops = &drops_;
+    state_.bad = &bad_;
     state_.registry.OnChange([this](ServerId) { ServersMayHaveChanged(); });
   }
 
@@ -100,6 +103,7 @@ class ChunkService final : public ChunkHooks {
     if (!state_.stopping()) {
       repairer_.Tick();
       drops_.Tick();
+      bad_.Tick();
     } else {
       locks_.Stop();
     }
@@ -110,6 +114,7 @@ class ChunkService final : public ChunkHooks {
   Recovery recovery_;
   Repairer repairer_;
   DropSender drops_;
+  BadReplicas bad_;
   Truncator truncator_;
   ServerOps servers_;
   Inventory inventory_;

@@ -18,6 +18,7 @@
 
 namespace shoal::meta {
 
+class BadReplicas;
 class Recovery;
 class Repairer;
 class DropSender;
@@ -66,6 +67,7 @@ struct ChunkState {
   Recovery* recovery = nullptr;
   Repairer* repairer = nullptr;
   DropSender* drops = nullptr;
+  BadReplicas* bad = nullptr;
 
   Counter& bad_replicas;  // reported
   Counter& recoveries;

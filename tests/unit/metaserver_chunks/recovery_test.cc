@@ -28,6 +28,17 @@ class RecoveryTest : public testing::Test {
     for (const auto& r : record.replicas()) ids.insert(r.server());
     return ids;
   }
+  void ReportBad() {
+    pb::ReportBadReplicaRequest report;
+    report.set_server(member(0).id);
+    report.mutable_replica()->set_chunk(extent.chunk());
+    report.mutable_replica()->set_version(1);
+    report.mutable_replica()->set_instance(extent.replicas(0).instance());
+    report.set_why("a bit flipped");
+    auto done = RunOn(cluster.loop, CallTyped<pb::ReportBadReplicaResponse>(
+                                        member(0).connection, pb::REPORT_BAD_REPLICA, report, Payload(), 5s));
+    ASSERT_TRUE(done) << ToString(done.error());
+  }
   // The client's session ends without a word.
   void Lapse() {
     cluster.options.session_timeout = 100ms;
@@ -363,21 +374,23 @@ TEST_F(RecoveryTest, ASessionThatWasClosedNeedsNoFence) {
 }
 
 TEST_F(RecoveryTest, ABadReplicaIsReplaced) {
-  pb::ReportBadReplicaRequest report;
-  report.set_server(member(0).id);
-  report.mutable_replica()->set_chunk(extent.chunk());
-  report.mutable_replica()->set_version(1);
-  report.mutable_replica()->set_instance(extent.replicas(0).instance());
-  report.set_why("a bit flipped");
-  auto done = RunOn(cluster.loop, CallTyped<pb::ReportBadReplicaResponse>(member(0).connection, pb::REPORT_BAD_REPLICA,
-                                                                         report, Payload(), 5s));
-  ASSERT_TRUE(done) << ToString(done.error());
+  ReportBad();
   EXPECT_TRUE(cluster.Eventually([&] { return HasOrder(member(0), "drop"); }));
   EXPECT_TRUE(cluster.Eventually([&] {
     auto& replicas = member(0).replicas;
     return replicas.contains(extent.chunk()) && replicas[extent.chunk()].instance != extent.replicas(0).instance();
   }));
   EXPECT_TRUE(cluster.Eventually([&] { return replica(0).version == replica(1).version; }));
+}
+
+TEST_F(RecoveryTest, ABadReplicaThatHasToStayGoesWhenAnotherIsBack) {
+  member(1).Die();
+  member(2).Die();
+  ReportBad();
+  EXPECT_EQ(cluster.Chunk(extent.chunk()).version(), 1u);
+  member(1).Connect();
+  EXPECT_TRUE(cluster.Eventually([&] { return HasOrder(member(0), "drop"); }));
+  EXPECT_GT(cluster.Chunk(extent.chunk()).version(), 1u);
 }
 
 }  // namespace
