@@ -196,8 +196,9 @@ void Control::RefreshDisks() {
   if (stopping_ || refreshing_.load() > 0) return;
   for (const auto& disk : node_.store->disks()) {
     refreshing_.fetch_add(1);
-    disk->syncs().Push([this, raw = disk.get()] {
+    disk->syncs().Push([this, raw = disk.get(), &store = *node_.store] {
       raw->RefreshSpace();
+      store.CleanIdle(*raw, node_.clean_after);
       refreshing_.fetch_sub(1);
     });
   }
@@ -223,7 +224,7 @@ Task<Status> Control::SendBadReports(std::shared_ptr<Connection> connection) {
     auto reply = co_await CallTyped<pb::ReportBadReplicaResponse>(connection, pb::REPORT_BAD_REPLICA, request,
                                                                   std::move(nothing), kCallTimeout);
     if (stopping_ || connection->closed()) break;
-    if (reply) told_.insert(key);
+    if (reply && replica.bad()) told_.insert(key);  // what needs a recovery is told until there was one
     if (!reply) all = Fail(std::move(reply).error());
     if (!all && all.error().code == ErrorCode::kTimeout) break;
   }

@@ -27,7 +27,7 @@ struct Registration {
 };
 
 // Registers, sends heartbeats and with them renews the lease, reports bad replicas (all of them at each
-// registration, until the metaserver has taken the report), and answers the inventory; tries the
+// registration, until the metaserver has taken the report) and those that need a recovery, and answers the inventory; tries the
 // metaservers in turn when there is no connection, for ever. Lives on a loop of its own, so that nothing a disk does
 // keeps a heartbeat waiting; requests that the metaserver sends on the connection go to `dispatcher`. Owner: the server.
 class Control {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <deque>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -71,6 +72,9 @@ class Disk {
   void AddDirty(std::shared_ptr<Replica> replica);
   void RemoveDirty(const Replica& replica);
   std::vector<std::shared_ptr<Replica>> DirtyReplicas() const;
+  // Replicas that were synced (Replica::mutex is held); the ones that became so long enough ago, a few at a time.
+  void AddCleanable(std::shared_ptr<Replica> replica);
+  std::vector<std::shared_ptr<Replica>> TakeCleanable(Duration idle);
   // Whether what an earlier process wrote is known to be durable.
   bool swept() const { return swept_.load(); }
   void SetSwept() { swept_ = true; }
@@ -92,9 +96,10 @@ class Disk {
   std::atomic<uint64_t> fs_id_{0};
   std::atomic<bool> failed_{false};
   std::atomic<bool> swept_{false};
-  mutable std::mutex mutex_;  // guards reason_, dirty_
+  mutable std::mutex mutex_;  // guards what follows
   std::string reason_;
   std::unordered_map<const Replica*, std::shared_ptr<Replica>> dirty_;
+  std::deque<std::pair<SteadyTime, std::shared_ptr<Replica>>> cleanable_;
 
   std::unique_ptr<WorkQueue> work_;
   std::unique_ptr<WorkQueue> syncs_;

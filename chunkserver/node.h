@@ -56,6 +56,7 @@ struct Node {
   std::atomic<int64_t> requests{0};    // in work
   std::atomic<int64_t> head_bytes{0};  // of writes in work that this server heads
   std::atomic<uint64_t> last_order{0};
+  Duration clean_after{};  // see ChunkServerOptions
 };
 
 // Bytes of writes that a server heads at one time, at most: what it forwards fills the memory of others.

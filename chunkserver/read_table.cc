@@ -42,6 +42,7 @@ Task<void> Service::ReadTable(Request request) {
     if (table.error().code == ErrorCode::kCorrupt || table.error().code == ErrorCode::kIo) {
       node_.store->MarkBad(replica, table.error());
     }
+    if (table.error().code == ErrorCode::kNotReady) node_.store->ReportDoubt(replica, table.error());
     request.AnswerError(table.error());
     co_return;
   }

@@ -54,6 +54,7 @@ ChunkServer::Impl::Impl(ChunkServerOptions options)
     : options_(std::move(options)),
       files_(options_.files ? *options_.files : RealFiles()),
       node_(metrics_, options_.key, options_.name.empty() ? HostName() : options_.name) {
+  node_.clean_after = options_.clean_after;
   if (options_.name.empty()) options_.name = HostName();
   if (options_.host.empty()) options_.host = HostName();
 }

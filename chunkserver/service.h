@@ -90,6 +90,10 @@ class Service {
                                         uint32_t length, bool verify);
   Task<Status> SyncOne(std::shared_ptr<Replica> replica);
   Task<void> WaitIdle(std::shared_ptr<Replica> replica);
+  Task<Status> Settle(std::shared_ptr<Replica> replica, std::shared_ptr<ReplicaFile> file,
+                      const pb::SetVersionRequest& message);
+  Task<void> TakeBlocks(std::shared_ptr<Replica> replica, std::shared_ptr<ReplicaFile> file, const pb::Replica& from,
+                        std::vector<uint32_t>* blocks);
   Task<Status> RaiseVersion(std::shared_ptr<Replica> replica, const pb::SetVersionRequest& message);
   Task<Result<pb::ReplicateResponse>> MakeCopy(const pb::ReplicateRequest& message);
   Task<Status> FillCopy(const pb::ReplicateRequest& message, std::shared_ptr<Replica> copy, pb::ReplicateResponse* done);

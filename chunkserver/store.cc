@@ -134,6 +134,7 @@ std::shared_ptr<Replica> ReplicaStore::TouchedReplica(ChunkId chunk, Entry& entr
     entry.replica = std::make_shared<Replica>(chunk, entry.instance, *disks_[entry.disk]);
     entry.replica->changes = 1;
     entry.replica->name_synced = false;
+    entry.replica->doubted = true;
   }
   return entry.replica;
 }
@@ -185,6 +186,7 @@ Status ReplicaStore::Add(std::shared_ptr<Replica> replica, std::unique_ptr<Repli
     std::lock_guard lock(replica->mutex);
     replica->version = file->header().version;
     replica->file = std::move(file);
+    replica->disk.AddCleanable(replica);
   }
   Shard& shard = ShardOf(replica->chunk);
   {
@@ -210,7 +212,7 @@ void ReplicaStore::Erase(const Replica& replica) {
   if (it == end) return;  // a drop that was repeated
   shard.entries.erase(it);
   replica.disk.AddReplicas(-1);
-  std::lock_guard bad(mutex_);
+  std::lock_guard bad(bad_mutex_);
   bad_.erase(&replica);
 }
 
@@ -251,14 +253,39 @@ void ReplicaStore::MarkBad(const std::shared_ptr<Replica>& replica, const Error&
   report.set_instance(replica->instance.value);
   report.set_bad(true);
   {
-    std::lock_guard lock(mutex_);
-    bad_.emplace(replica.get(), std::pair(report, why));
+    std::lock_guard lock(bad_mutex_);
+    bad_.insert_or_assign(replica.get(), std::pair(report, why));
   }
   if (sink_) sink_(report, why);
 }
 
+void ReplicaStore::ReportDoubt(const std::shared_ptr<Replica>& replica, const Error& why) {
+  pb::ReplicaReport report;
+  report.set_chunk(replica->chunk.value);
+  report.set_instance(replica->instance.value);
+  report.set_unsettled(true);
+  {
+    std::lock_guard lock(replica->mutex);
+    if (!replica->doubted || replica->bad || replica->dropped) return;
+    report.set_version(replica->version.value);
+    std::lock_guard reports(bad_mutex_);
+    if (!bad_.emplace(replica.get(), std::pair(report, why)).second) return;
+  }
+  LogWarning("{}: {}", Describe(*replica), why.message);
+  if (sink_) sink_(report, why);
+}
+
+void ReplicaStore::Trust(Replica& replica) {
+  std::lock_guard lock(replica.mutex);
+  replica.doubted = false;
+  if (replica.file) replica.file->SetDoubted(false);
+  if (replica.bad) return;
+  std::lock_guard reports(bad_mutex_);
+  bad_.erase(&replica);
+}
+
 ReplicaStore::BadReports ReplicaStore::bad_reports() const {
-  std::lock_guard lock(mutex_);
+  std::lock_guard lock(bad_mutex_);
   BadReports reports;
   for (const auto& [replica, report] : bad_) reports.push_back(report);
   return reports;

@@ -71,7 +71,13 @@ class ReplicaStore {
   // The replica is not to be trusted any more: logged, counted and told to the sink (once).
   void MarkBad(const std::shared_ptr<Replica>& replica, const Error& why);
 
-  // All replicas that are bad and not dropped yet.
+  // A block of it can be read only after a recovery: told to the sink (once).
+  void ReportDoubt(const std::shared_ptr<Replica>& replica, const Error& why);
+  // A recovery has settled it.
+  void Trust(Replica& replica);
+  // On a disk thread: replicas of that disk that were synced and then left alone for a while are cleaned (ReplicaFile).
+  void CleanIdle(Disk& disk, Duration idle);
+  // All replicas that are bad or need a recovery, and are not dropped yet.
   BadReports bad_reports() const;
 
   // The inventory (design.md): whether all headers have been read; a digest for each bucket; what is in a bucket.
@@ -103,6 +109,7 @@ class ReplicaStore {
   Entry* FindEntry(Shard& shard, ChunkId chunk, InstanceId instance);
   std::shared_ptr<Replica> TouchedReplica(ChunkId chunk, Entry& entry);
   std::vector<std::shared_ptr<Replica>> ReplicasOn(const Disk& disk);
+  void CleanOne(const std::shared_ptr<Replica>& replica);
   Status Sweep(Disk& disk, const std::vector<std::shared_ptr<Replica>>& dirty);
   void ScanDisk(uint32_t index);
   void ReadHeaders(uint32_t disk, std::shared_ptr<std::vector<std::pair<ChunkId, InstanceId>>> names, size_t next);
@@ -116,10 +123,11 @@ class ReplicaStore {
   std::array<Shard, 256> shards_;
   std::atomic<int64_t> headers_left_{0};
   std::atomic<bool> stopping_{false};
-  mutable std::mutex mutex_;  // guards what follows
+  mutable std::mutex mutex_;  // guards open_, cluster_; taken before a replica's
   std::list<std::shared_ptr<Replica>> open_;
-  std::map<const Replica*, std::pair<pb::ReplicaReport, Error>> bad_;
   std::string cluster_;
+  mutable std::mutex bad_mutex_;  // guards bad_; taken after any other
+  std::map<const Replica*, std::pair<pb::ReplicaReport, Error>> bad_;
 };
 
 }  // namespace shoal

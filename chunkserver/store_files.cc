@@ -54,6 +54,7 @@ Status ReplicaStore::Load(const std::shared_ptr<Replica>& replica) {
     std::lock_guard lock(replica->mutex);
     replica->version = version;
     replica->file = std::move(*loaded);
+    replica->file->SetDoubted(replica->doubted);
   }
   io.unlock();
   NoteVersion(*replica, version);
@@ -136,7 +137,33 @@ Status ReplicaStore::Sync(const std::shared_ptr<Replica>& replica) {
   std::lock_guard lock(replica->mutex);
   replica->synced_changes = std::max(replica->synced_changes, changes);
   if (replica->synced_changes == replica->changes) replica->disk.RemoveDirty(*replica);
+  replica->disk.AddCleanable(replica);
   return {};
+}
+
+void ReplicaStore::CleanIdle(Disk& disk, Duration idle) {
+  for (const auto& replica : disk.TakeCleanable(idle)) CleanOne(replica);
+}
+
+void ReplicaStore::CleanOne(const std::shared_ptr<Replica>& replica) {
+  if (!Load(replica)) return;
+  std::lock_guard sync(replica->sync);
+  std::shared_ptr<ReplicaFile> file;
+  uint64_t through;
+  {
+    std::lock_guard lock(replica->mutex);
+    replica->cleaning = false;
+    if (replica->bad || !replica->file || replica->changes != replica->synced_changes) return;
+    file = replica->file;
+    through = replica->order.applied();
+  }
+  // The file may have been opened again since its sync, or synced with all others: then it does not know.
+  Status cleaned = file->Sync(through);
+  if (cleaned) {
+    std::shared_lock io(replica->io);
+    cleaned = file->Clean();
+  }
+  if (!cleaned && !IsScarcity(cleaned.error().code)) MarkBad(replica, cleaned.error());
 }
 
 Status ReplicaStore::SyncName(const std::shared_ptr<Replica>& replica) {
@@ -186,6 +213,7 @@ Status ReplicaStore::Sweep(Disk& disk, const std::vector<std::shared_ptr<Replica
     if (replica->exists) replica->name_synced = true;
     replica->synced_changes = std::max(replica->synced_changes, changes);
     if (replica->synced_changes == replica->changes) disk.RemoveDirty(*replica);
+    disk.AddCleanable(replica);
   }
   return {};
 }

@@ -154,6 +154,7 @@ void ClusterTest::StartMember(size_t i, uint64_t capacity) {
   options.host = "host-" + std::to_string(i);
   options.network_loops = i == 1 ? 2 : 1;
   options.heartbeat = 20ms;
+  options.clean_after = clean_after_;
   options.reserved_bytes = 1 << 20;
   options.files = member.files.get();
   member.server = std::make_unique<ChunkServer>(options);

@@ -102,6 +102,7 @@ class ClusterTest : public testing::Test {
   uint32_t version_ = 1;
   uint64_t lease_ = 1;
   uint64_t write_id_ = 0;
+  Duration clean_after_ = 10s;
   std::unique_ptr<FakeMeta> meta_;
   std::vector<Member> members_;
 

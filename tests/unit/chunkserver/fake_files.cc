@@ -151,7 +151,9 @@ void FakeFiles::PowerCut(std::mt19937_64* random) {
   for (auto& [path, node] : names_) {
     Pages after = node->synced_pages;
     for (const auto& [number, page] : node->pages) {
-      if (keep()) after[number] = page;
+      for (uint64_t at = 0; at < kPage; at += sector) {
+        if (keep()) after.try_emplace(number, kPage, '\0').first->second.replace(at, sector, page, at, sector);
+      }
     }
     node->size = keep() ? node->size : node->synced_size;
     std::erase_if(after, [&](const auto& p) { return p.first * kPage >= node->size; });
