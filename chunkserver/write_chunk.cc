@@ -239,7 +239,10 @@ static Task<Status> Forward(Peers& peers, Node& node, pb::WriteChunkRequest next
   PendingReply pending = connection->Call(pb::WRITE_CHUNK, next, std::move(parts), Remaining(deadline));
   Result<Reply> reply = co_await pending;
   if (reply) co_return Status();
-  co_return Fail(ErrorCode::kChainFailed,
+  // A full or busy member is an answer: the same write may be sent again, without a recovery.
+  ErrorCode code = reply.error().code;
+  bool answer = code == ErrorCode::kNoSpace || code == ErrorCode::kOverloaded;
+  co_return Fail(answer ? code : ErrorCode::kChainFailed,
                  fmt::format("{}: {} ({})", address, reply.error().message, ErrorName(reply.error().code)));
 }
 

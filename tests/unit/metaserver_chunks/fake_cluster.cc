@@ -148,6 +148,7 @@ void FakeServer::Connect() {
       RunOn(cluster_.loop, CallTyped<pb::RegisterResponse>(connection, pb::REGISTER, request, Payload(), 10s));
   ASSERT_TRUE(registered) << ToString(registered.error());
   id = registered->message.server();
+  create_floor = registered->message.create_floor();
   cluster_.loop.Sync([&] { Beat(); });
 }
 

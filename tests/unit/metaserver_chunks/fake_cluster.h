@@ -48,6 +48,7 @@ class FakeServer {
 
   uint32_t id = 0;
   uint64_t start_id = 1;
+  uint64_t create_floor = 0;  // what the last registration told
   std::string name, rack;
   uint64_t capacity = 100ull << 30, free = 100ull << 30;
   std::map<uint64_t, FakeReplica> replicas;           // by chunk

@@ -76,6 +76,22 @@ TEST_F(ServiceTest, NoGrantBehindTheLargestSize) {
   }
 }
 
+TEST_F(ServiceTest, ANewProcessTakesNoFirstWritesOfOldGrants) {
+  auto granted = client->Grant(inode, 5);
+  ASSERT_TRUE(granted);
+  FakeServer& server = *cluster.servers[1];
+  server.Die();
+  server.start_id++;
+  server.Connect();
+  EXPECT_GT(server.create_floor, granted->lease());
+  auto later = client->Grant(inode, 5);
+  ASSERT_TRUE(later);
+  EXPECT_GT(later->lease(), server.create_floor);
+  server.Die();
+  server.Connect();  // the same process
+  EXPECT_EQ(server.create_floor, 0u);
+}
+
 TEST_F(ServiceTest, GrantCommitAndTotals) {
   auto extents = client->Extents(inode);
   ASSERT_EQ(extents.size(), 1u);
