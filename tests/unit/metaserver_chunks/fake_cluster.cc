@@ -148,6 +148,7 @@ void FakeServer::Connect() {
       RunOn(cluster_.loop, CallTyped<pb::RegisterResponse>(connection, pb::REGISTER, request, Payload(), 10s));
   ASSERT_TRUE(registered) << ToString(registered.error());
   id = registered->message.server();
+  lease_ms = registered->message.lease_ms();
   cluster_.loop.Sync([&] { Beat(); });
 }
 
@@ -168,6 +169,7 @@ ErrorCode FakeServer::Heartbeat(bool* want_inventory) {
   auto reply =
       RunOn(cluster_.loop, CallTyped<pb::HeartbeatResponse>(connection, pb::HEARTBEAT, request, Payload(), 5s));
   if (!reply) return reply.error().code;
+  lease_ms = reply->message.lease_ms();
   if (want_inventory) *want_inventory = reply->message.send_inventory();
   return ErrorCode::kOk;
 }

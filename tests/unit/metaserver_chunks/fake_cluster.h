@@ -47,6 +47,7 @@ class FakeServer {
   int SendInventory();
 
   uint32_t id = 0;
+  uint64_t lease_ms = 0;  // as Connect or Heartbeat was told
   uint64_t start_id = 1;
   std::string name, rack;
   uint64_t capacity = 100ull << 30, free = 100ull << 30;
