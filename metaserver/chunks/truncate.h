@@ -27,7 +27,7 @@ class Truncator {
     InodeId id;
     pb::TruncateIntent intent;
     bool begun = false;  // the intent is stored
-    std::shared_ptr<Status> result = std::make_shared<Status>();  // its error, when it could not be begun
+    std::shared_ptr<Status> result = std::make_shared<Status>();  // of the last try, when it ends
   };
   Task<Status> RunJob(InodeId id, uint64_t size);
   Task<void> Drive(Job job);
