@@ -2,6 +2,8 @@
 
 #include "common/log.h"
 #include "common/proto/control.pb.h"
+#include "metaserver/chunks/bad_replicas.h"
+#include "metaserver/chunks/repair.h"
 
 namespace shoal::meta {
 namespace {
@@ -47,7 +49,11 @@ Task<void> DropSender::Work(ServerId server) {
   }
   if (!sent) LogDebug("orders to drop replicas for server {}: {}", server.value, ToString(sent.error()));
   bool release = pass.held && sent && pass.next.empty() && !pass.unanswered;
-  if (release) state_.registry.Release(server, pass.connection.get());
+  if (release) {
+    state_.registry.Release(server, pass.connection.get());
+    state_.repairer->ServersChanged();
+    state_.bad->ServersChanged();
+  }
   if (!sent || pass.left) pending_[server].noted = true;  // tried again while it lives, or when it is back
   if ((!sent || pass.left) && !release) {
     auto pause = state_.context.loop.Sleep(kPause);
