@@ -19,6 +19,7 @@ class FakeConnection : public Connection {
   pb::Role peer_role() const override { return pb::ROLE_CHUNKSERVER; }
   const std::string& peer_name() const override { return name_; }
   size_t queued_bytes() const override { return 0; }
+  SteadyTime last_received() const override { return {}; }
 
  protected:
   void SendResponse(uint64_t, pb::Method, ErrorCode, const google::protobuf::MessageLite*, std::string_view, Payload,
@@ -94,6 +95,21 @@ TEST(Registry, HeartbeatOfAnOldConnectionDoesNotCount) {
   EXPECT_FALSE(reg.Heartbeat(kOne, old_conn.get(), {}, 0, kStart + 4s));
   EXPECT_EQ(reg.State(kOne, kStart + 7s), ServerState::kDead);
   EXPECT_NE(reg.State(kOne, kStart + 6s), ServerState::kLive);
+}
+
+TEST(Registry, AHeldServerIsSuspectUntilItIsReleasedOnItsConnection) {
+  ServerRegistry reg;
+  auto old_conn = std::make_shared<FakeConnection>(), conn = std::make_shared<FakeConnection>();
+  reg.Register(Entry(), conn, kStart);
+  reg.Hold(kOne);
+  EXPECT_EQ(reg.State(kOne, kStart + 1s), ServerState::kSuspect);
+  EXPECT_TRUE(reg.Heartbeat(kOne, conn.get(), {}, 0, kStart + 2s));
+  EXPECT_EQ(reg.State(kOne, kStart + 2s), ServerState::kSuspect);
+  EXPECT_TRUE(reg.Candidates(kStart + 2s).empty());
+  reg.Release(kOne, old_conn.get());
+  EXPECT_EQ(reg.State(kOne, kStart + 2s), ServerState::kSuspect);
+  reg.Release(kOne, conn.get());
+  EXPECT_EQ(reg.State(kOne, kStart + 2s), ServerState::kLive);
 }
 
 TEST(Registry, KnownServersAreSuspectAfterARestart) {
