@@ -124,8 +124,10 @@ Task<Status> Control::Register(std::shared_ptr<Connection> connection) {
     self_.cluster_uuid = uuid;
   }
   server_ = response.server();
+  told_.clear();
   if (response.heartbeat_ms() != 0) heartbeat_ = std::chrono::milliseconds(response.heartbeat_ms());
-  node_.lease.RenewedAt(sent, response.lease_ms());
+  node_.create_floor.RaiseTo(response.create_floor());
+  if (!stopping_) node_.lease.RenewedAt(sent, response.lease_ms());
   SetState(fmt::format("registered as server {} of cluster {} at {}", server_, self_.cluster_uuid, connection->peer()), false);
   co_return Status();
 }
@@ -145,12 +147,12 @@ Task<void> Control::Serve(std::shared_ptr<Connection> connection) {
       if (!registered) SetState("the metaserver refuses to register: " + registered.error().message, true);
     } else if (!beat && beat.error().code != ErrorCode::kTimeout && beat.error().code != ErrorCode::kUnavailable) {
       SetState("the metaserver refuses heartbeats: " + beat.error().message, true);
-      connection->Close(beat.error());
+      Leave(*connection, beat.error());
       co_await Nap(kRetry);
       co_return;
     }
     if (silent >= kSilentHeartbeats) {
-      connection->Close(Error{ErrorCode::kTimeout, "no heartbeat is answered"});
+      Leave(*connection, Error{ErrorCode::kTimeout, "no heartbeat is answered"});
       break;
     }
     if (beat) {
@@ -166,6 +168,12 @@ Task<void> Control::Serve(std::shared_ptr<Connection> connection) {
     if (!stopping_ && !connection->closed() && took < heartbeat_) co_await Nap(heartbeat_ - took);
   }
   if (!stopping_) SetState("the connection to the metaserver was lost", true);
+}
+
+// The metaserver takes the end of the connection for the end of the server: nothing is served from before that.
+void Control::Leave(Connection& connection, Error why) {
+  node_.lease.End();
+  connection.Close(std::move(why));
 }
 
 Task<Status> Control::Heartbeat(std::shared_ptr<Connection> connection, bool* send_inventory) {
@@ -188,43 +196,39 @@ void Control::RefreshDisks() {
   if (stopping_ || refreshing_.load() > 0) return;
   for (const auto& disk : node_.store->disks()) {
     refreshing_.fetch_add(1);
-    disk->syncs().Push([this, raw = disk.get()] {
+    disk->syncs().Push([this, raw = disk.get(), &store = *node_.store] {
       raw->RefreshSpace();
+      store.CleanIdle(*raw, node_.clean_after);
       refreshing_.fetch_sub(1);
     });
   }
 }
 
-void Control::ReportBad(const pb::ReplicaReport& replica, const Error& why) {
-  {
-    std::lock_guard lock(mutex_);
-    bad_.emplace_back(replica, why);
-  }
+void Control::ReportBad() {
   loop_.Post([this] { Wake(); });
 }
 
+// One that the metaserver does not take is sent again with the next heartbeat, and keeps no other from being sent.
 Task<Status> Control::SendBadReports(std::shared_ptr<Connection> connection) {
-  while (!stopping_) {
+  Status all;
+  ReplicaStore::BadReports reports = node_.store->bad_reports();
+  for (const auto& [replica, why] : reports) {
+    std::pair<uint64_t, uint64_t> key{replica.chunk(), replica.instance()};
+    if (told_.contains(key)) continue;
     pb::ReportBadReplicaRequest request;
-    {
-      std::lock_guard lock(mutex_);
-      if (bad_.empty()) break;
-      *request.mutable_replica() = bad_.front().first;
-      request.set_why(bad_.front().second.message);
-      request.set_reason(static_cast<uint32_t>(bad_.front().second.code));
-    }
     request.set_server(server_);
+    *request.mutable_replica() = replica;
+    request.set_why(why.message);
+    request.set_reason(static_cast<uint32_t>(why.code));
     Payload nothing;
     auto reply = co_await CallTyped<pb::ReportBadReplicaResponse>(connection, pb::REPORT_BAD_REPLICA, request,
                                                                   std::move(nothing), kCallTimeout);
-    if (!reply && (reply.error().code == ErrorCode::kUnavailable || reply.error().code == ErrorCode::kTimeout)) {
-      co_return Fail(std::move(reply).error());
-    }
-    if (!reply) LogWarning("the metaserver does not take a report of a bad replica: {}", reply.error().message);
-    std::lock_guard lock(mutex_);
-    bad_.erase(bad_.begin());
+    if (stopping_ || connection->closed()) break;
+    if (reply && replica.bad()) told_.insert(key);  // what needs a recovery is told until there was one
+    if (!reply) all = Fail(std::move(reply).error());
+    if (!all && all.error().code == ErrorCode::kTimeout) break;
   }
-  co_return Status();
+  co_return all;
 }
 
 Task<void> Control::SendInventory(std::shared_ptr<Connection> connection) {

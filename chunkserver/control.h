@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -25,7 +26,8 @@ struct Registration {
   uint64_t start_id = 0;  // of this process
 };
 
-// Registers, sends heartbeats and with them renews the lease, reports bad replicas, and answers the inventory; tries the
+// Registers, sends heartbeats and with them renews the lease, reports bad replicas (all of them at each
+// registration, until the metaserver has taken the report) and those that need a recovery, and answers the inventory; tries the
 // metaservers in turn when there is no connection, for ever. Lives on a loop of its own, so that nothing a disk does
 // keeps a heartbeat waiting; requests that the metaserver sends on the connection go to `dispatcher`. Owner: the server.
 class Control {
@@ -39,13 +41,14 @@ class Control {
   Task<void> Stop();
 
   // Any thread.
-  void ReportBad(const pb::ReplicaReport& replica, const Error& why);
+  void ReportBad();  // there is a new one in the store
   std::string state() const;
 
  private:
   Task<void> Run();
   Task<Status> Register(std::shared_ptr<Connection> connection);
   Task<void> Serve(std::shared_ptr<Connection> connection);
+  void Leave(Connection& connection, Error why);
   Task<Status> Heartbeat(std::shared_ptr<Connection> connection, bool* send_inventory);
   Task<Status> SendBadReports(std::shared_ptr<Connection> connection);
   Task<void> SendInventory(std::shared_ptr<Connection> connection);
@@ -67,11 +70,11 @@ class Control {
   std::shared_ptr<OneShot<bool>> nap_;
   bool stopping_ = false;
   bool inventory_running_ = false;
+  std::set<std::pair<uint64_t, uint64_t>> told_;  // bad replicas (chunk, instance) that the metaserver took since Register
   std::atomic<int> refreshing_{0};
 
   mutable std::mutex mutex_;  // guards what follows
   std::string state_ = "not registered yet";
-  std::vector<std::pair<pb::ReplicaReport, Error>> bad_;
 };
 
 }  // namespace shoal

@@ -41,6 +41,8 @@ class Copying {
 
   // `verify_own`: the target's blocks are read too, as what its table says of them may be wrong.
   Task<Status> Level(const SourceTable& table, bool verify_own);
+  // One block, whatever the target has.
+  Task<Status> CopyBlock(uint32_t block) { return CopyRun(block, 1); }
   uint64_t bytes() const { return bytes_; }
 
  private:

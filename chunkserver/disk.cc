@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "common/log.h"
 
@@ -10,6 +11,8 @@ namespace shoal {
 namespace {
 
 constexpr size_t kWorkLimit = 1024;  // requests waiting for one disk before new ones are refused
+
+constexpr size_t kCleanedAtOnce = 64;   // replicas, with each heartbeat
 
 Status MakeDirectory(Files& files, const std::string& path) {
   Status made = files.CreateDirectory(path);
@@ -167,6 +170,23 @@ void Disk::AddDirty(std::shared_ptr<Replica> replica) {
 void Disk::RemoveDirty(const Replica& replica) {
   std::lock_guard lock(mutex_);
   dirty_.erase(&replica);
+}
+
+void Disk::AddCleanable(std::shared_ptr<Replica> replica) {
+  if (std::exchange(replica->cleaning, true)) return;
+  std::lock_guard lock(mutex_);
+  cleanable_.emplace_back(std::chrono::steady_clock::now(), std::move(replica));
+}
+
+std::vector<std::shared_ptr<Replica>> Disk::TakeCleanable(Duration idle) {
+  const SteadyTime before = std::chrono::steady_clock::now() - idle;
+  std::lock_guard lock(mutex_);
+  std::vector<std::shared_ptr<Replica>> replicas;
+  while (replicas.size() < kCleanedAtOnce && !cleanable_.empty() && cleanable_.front().first <= before) {
+    replicas.push_back(std::move(cleanable_.front().second));
+    cleanable_.pop_front();
+  }
+  return replicas;
 }
 
 std::vector<std::shared_ptr<Replica>> Disk::DirtyReplicas() const {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <deque>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -43,7 +44,7 @@ class Disk {
   Result<std::vector<std::pair<ChunkId, InstanceId>>> Scan();
 
   // Reads and writes of replicas, in order of arrival; syncs beside them, so that writes need not wait for them.
-  WorkQueue& work() { return *work_; }
+  WorkQueue& work() const { return *work_; }
   WorkQueue& syncs() { return *syncs_; }
   // Finishes what is queued and ends the threads; nothing may be queued after that.
   void StopThreads();
@@ -54,6 +55,9 @@ class Disk {
   void AddReplicas(int64_t count) { replicas_.fetch_add(count); }
   // What the write under way replaces; on the thread of work().
   WriteIntent& intent() { return *intent_; }
+  // Makes all of the file system durable (blocks; on a disk thread). Errors since Prepare are seen, also those of files
+  // that were closed.
+  Status SyncFileSystem() { return lock_->SyncFileSystem(); }
   // Asks the file system (blocks; on a disk thread).
   void RefreshSpace();
   pb::DiskReport Report() const;
@@ -68,6 +72,12 @@ class Disk {
   void AddDirty(std::shared_ptr<Replica> replica);
   void RemoveDirty(const Replica& replica);
   std::vector<std::shared_ptr<Replica>> DirtyReplicas() const;
+  // Replicas that were synced (Replica::mutex is held); the ones that became so long enough ago, a few at a time.
+  void AddCleanable(std::shared_ptr<Replica> replica);
+  std::vector<std::shared_ptr<Replica>> TakeCleanable(Duration idle);
+  // Whether what an earlier process wrote is known to be durable.
+  bool swept() const { return swept_.load(); }
+  void SetSwept() { swept_ = true; }
 
  private:
   uint64_t FreeOfCapacity() const;
@@ -85,9 +95,11 @@ class Disk {
   std::atomic<uint64_t> fs_free_{0};
   std::atomic<uint64_t> fs_id_{0};
   std::atomic<bool> failed_{false};
-  mutable std::mutex mutex_;  // guards reason_, dirty_
+  std::atomic<bool> swept_{false};
+  mutable std::mutex mutex_;  // guards what follows
   std::string reason_;
   std::unordered_map<const Replica*, std::shared_ptr<Replica>> dirty_;
+  std::deque<std::pair<SteadyTime, std::shared_ptr<Replica>>> cleanable_;
 
   std::unique_ptr<WorkQueue> work_;
   std::unique_ptr<WorkQueue> syncs_;

@@ -18,7 +18,8 @@ Task<Result<pb::DropReplicaResponse>> Service::DropReplica(const pb::DropReplica
     for (auto& waiter : job->waiters) waiter(Fail(ErrorCode::kNoReplica, "the replica is being dropped"));
   }
   ReplicaStore& store = *node_.store;
-  OnQueue drop(loop_, replica->disk.work(), [&store, &replica] { return store.Drop(replica); });
+  // Beside the writes, which do not wait for the directory.
+  OnQueue drop(loop_, replica->disk.syncs(), [&store, &replica] { return store.Drop(replica); });
   Status dropped = co_await drop;
   if (!dropped) co_return Fail(std::move(dropped).error());
   LogInfo("dropped chunk {:x} version {} instance {:x}", message.chunk(), message.version(), message.instance());

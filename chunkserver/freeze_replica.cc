@@ -7,7 +7,13 @@ namespace shoal {
 
 Task<Result<pb::FreezeReplicaResponse>> Service::FreezeReplica(const pb::FreezeReplicaRequest& message) {
   pb::FreezeReplicaResponse response;
-  auto replica = node_.store->Find(ChunkId{message.chunk()}, InstanceId{message.instance()});
+  ChunkId chunk{message.chunk()};
+  InstanceId instance{message.instance()};
+  auto replica = node_.store->Find(chunk, instance);
+  if (!replica) {
+    node_.create_floor.RaiseTo(message.lease());
+    replica = node_.store->Find(chunk, instance);  // a first write may have come in between
+  }
   if (!replica) co_return response;
   Status loaded = co_await EnsureLoaded(replica);
   if (!loaded) co_return Fail(std::move(loaded).error());
@@ -26,9 +32,16 @@ Task<Result<pb::FreezeReplicaResponse>> Service::FreezeReplica(const pb::FreezeR
     for (auto& waiter : job->waiters) waiter(Fail(ErrorCode::kNotReady, "a recovery of the chunk is under way"));
   }
   co_await WaitIdle(replica);
-  std::lock_guard lock(replica->mutex);
+  std::unique_lock lock(replica->mutex);
   if (replica->bad) co_return Fail(*replica->bad);
-  response.set_exists(replica->exists);
+  if (!replica->exists) {
+    // Its first write never came to be applied. Kept, it would stand in the way of a copy.
+    lock.unlock();
+    node_.create_floor.RaiseTo(message.lease());
+    node_.store->Forget(replica);
+    co_return response;
+  }
+  response.set_exists(true);
   response.set_version(replica->version.value);
   response.set_applied(replica->order.applied());
   response.set_known(replica->order.known());

@@ -116,7 +116,12 @@ void ReplicaState::Encode(Page& page) const {
   out.Number(uint32_t{0});
   out.Number(synced_through);
   out.Number(table_pages);
-  out.Bytes(dirty_regions.data(), dirty_regions.size());
+  static_assert(kRegions % 8 == 0);
+  for (uint32_t i = 0; i < kRegions; i += 8) {
+    uint8_t byte = 0;
+    for (uint32_t bit = 0; bit < 8; ++bit) byte |= static_cast<uint8_t>(dirty_regions[i + bit] << bit);
+    out.Number(byte);
+  }
   SealPage(page);
 }
 
@@ -129,7 +134,10 @@ Result<ReplicaState> ReplicaState::Decode(const Page& page) {
   in.Number<uint32_t>();
   state.synced_through = in.Number<uint64_t>();
   state.table_pages = in.Number<uint64_t>();
-  in.Bytes(state.dirty_regions.data(), state.dirty_regions.size());
+  for (uint32_t i = 0; i < kRegions; i += 8) {
+    auto byte = in.Number<uint8_t>();
+    for (uint32_t bit = 0; bit < 8; ++bit) state.dirty_regions[i + bit] = byte >> bit & 1;
+  }
   return state;
 }
 

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <array>
+#include <bitset>
 #include <cstdint>
 #include <string>
 
@@ -27,6 +28,12 @@ inline constexpr uint64_t kReplicaFileSize = kDataOffset + kChunkSize;
 
 static_assert(kTableOffset + kTablePages * 4096ull <= kDataOffset);
 
+// What the write-intent bitmap has a bit for.
+inline constexpr uint32_t kRegionBytes = 256 << 10;
+inline constexpr uint32_t kRegions = kChunkSize / kRegionBytes;
+inline constexpr uint32_t RegionOf(uint32_t block) { return block / (kRegionBytes / kBlockSize); }
+using RegionSet = std::bitset<kRegions>;
+
 using Page = std::array<uint8_t, 4096>;
 
 // The header page: magic "SHOALREP" | u32 format | u32 block size | u64 chunk size | u64 chunk | u64 instance |
@@ -45,14 +52,14 @@ struct ReplicaHeader {
 
 // A state page: magic "SHOALSTA" | u64 sequence | u32 version | u32 0 | u64 synced through (write number) | u64 table
 // pages (bit i: page i was written and synced, so zeros in its place are a loss) | 32 bytes write-intent bitmap (bit i:
-// region i of 256 KiB may differ from its checksums after a power cut) | ... | at 504 the checksum as in the header.
+// region i of 256 KiB may differ from its checksums after a power cut; durable before the first write to the region) | ... | at 504 the checksum as in the header.
 // A plain value.
 struct ReplicaState {
   uint64_t sequence = 0;
   ChunkVersion version;
   uint64_t synced_through = 0;
   uint64_t table_pages = 0;
-  std::array<uint8_t, 32> dirty_regions{};
+  RegionSet dirty_regions;
 
   void Encode(Page& page) const;
   static Result<ReplicaState> Decode(const Page& page);

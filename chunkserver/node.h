@@ -27,6 +27,22 @@ class ServerLease {
   std::atomic<int64_t> end_ns_{0};
 };
 
+// Which write grants may still make a replica: those with a number above the floor. A recovery that finds no replica of a
+// chunk raises the floor to its own number, and so does a registration of a new process, which does not know of recoveries
+// before it: bytes granted earlier must not turn up where the record says that there are none. Any thread.
+class CreateFloor {
+ public:
+  void RaiseTo(uint64_t lease) {
+    uint64_t now = floor_.load();
+    while (now < lease && !floor_.compare_exchange_weak(now, lease)) {
+    }
+  }
+  bool Allows(uint64_t lease) const { return lease > floor_.load(); }
+
+ private:
+  std::atomic<uint64_t> floor_{0};
+};
+
 // Shared by the loops of a server; outlives them. Any thread.
 struct Node {
   Node(Metrics& m, const ClusterKey& key, std::string name);
@@ -35,10 +51,12 @@ struct Node {
   RpcContext network;  // of what connects to this server and of its connections to other chunkservers
   RpcContext control;  // of its connection to the metaserver
   ServerLease lease;
+  CreateFloor create_floor;
   std::unique_ptr<ReplicaStore> store;
   std::atomic<int64_t> requests{0};    // in work
   std::atomic<int64_t> head_bytes{0};  // of writes in work that this server heads
   std::atomic<uint64_t> last_order{0};
+  Duration clean_after{};  // see ChunkServerOptions
 };
 
 // Bytes of writes that a server heads at one time, at most: what it forwards fills the memory of others.

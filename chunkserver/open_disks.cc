@@ -27,6 +27,22 @@ Status RequireEmpty(const std::string& path, const std::vector<std::string>& nam
   return {};
 }
 
+// Under a new identity the replicas would be those of a server that the metaserver does not know.
+Status RequireNoReplicas(Files& files, const std::string& path) {
+  auto directories = files.List(path + "/chunks");
+  if (!directories && directories.error().code == ErrorCode::kNotFound) return {};
+  if (!directories) return Fail(std::move(directories).error());
+  for (const std::string& name : *directories) {
+    TRY_ASSIGN(auto replicas, files.List(path + "/chunks/" + name));
+    if (replicas.empty()) continue;
+    return Fail(ErrorCode::kNotEmpty,
+                fmt::format("the data directory {} has no identity file but has replicas (chunks/{}/{}): copy the identity "
+                            "file of another data directory of the same server, or give an empty directory",
+                            path, name, replicas.front()));
+  }
+  return {};
+}
+
 Result<Candidate> Examine(Files& files, const DataDirectory& directory) {
   const std::string& path = directory.path;
   auto names = files.List(path);
@@ -44,6 +60,7 @@ Result<Candidate> Examine(Files& files, const DataDirectory& directory) {
   TRY_ASSIGN(candidate.identity, ReadIdentity(files, path));
   if (!candidate.identity) {
     TRY(RequireEmpty(path, *names));
+    TRY(RequireNoReplicas(files, path));
   }
   return candidate;
 }

@@ -36,6 +36,7 @@ Task<Result<ReadBlocks>> Service::ReadBlocksOf(std::shared_ptr<Replica> replica,
   Result<std::shared_ptr<ReplicaFile>> opened = co_await OpenFor(replica, version);
   if (!opened) co_return Fail(std::move(opened).error());
   std::shared_ptr<ReplicaFile> file = std::move(*opened);
+  verify |= file->doubted();
   if (std::shared_lock io(replica->io, std::try_to_lock); io.owns_lock()) {
     auto cached = file->Read(offset, length, ReplicaFile::Wait::kNo, verify);
     if (cached) {
@@ -56,6 +57,7 @@ Task<Result<ReadBlocks>> Service::ReadBlocksOf(std::shared_ptr<Replica> replica,
   if (!blocks && (blocks.error().code == ErrorCode::kCorrupt || blocks.error().code == ErrorCode::kIo)) {
     node_.store->MarkBad(replica, blocks.error());
   }
+  if (!blocks && blocks.error().code == ErrorCode::kNotReady) node_.store->ReportDoubt(replica, blocks.error());
   co_return blocks;
 }
 

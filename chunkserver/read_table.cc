@@ -37,10 +37,12 @@ Task<void> Service::ReadTable(Request request) {
     return table;
   });
   Result<std::vector<uint64_t>> table = co_await read;
+  if (ok = node_.lease.Check(node_.metrics); table && !ok) table = Fail(ok.error());
   if (!table) {
     if (table.error().code == ErrorCode::kCorrupt || table.error().code == ErrorCode::kIo) {
       node_.store->MarkBad(replica, table.error());
     }
+    if (table.error().code == ErrorCode::kNotReady) node_.store->ReportDoubt(replica, table.error());
     request.AnswerError(table.error());
     co_return;
   }

@@ -37,11 +37,13 @@ class Replica {
   bool dropped = false;
   std::optional<Error> bad;  // no longer to be trusted, and why
   WriteOrder order;
+  bool doubted = false;         // found at the start, and no recovery has looked at it since (ReplicaFile)
   bool applying = false;        // a disk thread is at work on `order`
   bool recovering = false;      // a SET_VERSION is at work
   bool name_synced = true;      // its directory entry is durable
-  uint64_t changes = 0;         // writes applied
+  uint64_t changes = 0;         // writes applied; those of earlier processes count as one
   uint64_t synced_changes = 0;  // of these, known to be durable
+  bool cleaning = false;        // in the disk's list of those to be cleaned (ReplicaFile::Clean)
   std::vector<Callback> idle_waiters;  // told when `applying` ends
 
   std::atomic<bool> touched{false};  // used since the store last looked for files to close

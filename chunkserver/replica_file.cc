@@ -12,6 +12,10 @@
 namespace shoal {
 namespace {
 
+constexpr uint32_t kAnnouncedAhead = 16;  // regions after one that is written: whoever writes on writes there
+
+uint32_t FirstBlockAfter(uint32_t table_page) { return std::min((table_page + 1) * kEntriesPerPage, kBlocksPerChunk); }
+
 std::span<uint8_t> BytesOf(TablePage& page) { return {reinterpret_cast<uint8_t*>(&page), sizeof page}; }
 
 Status ReadExactly(File& file, uint64_t offset, std::span<uint8_t> into, ReplicaFile::Wait wait, const char* what) {
@@ -24,7 +28,7 @@ Status ReadExactly(File& file, uint64_t offset, std::span<uint8_t> into, Replica
 
 Result<std::unique_ptr<ReplicaFile>> ReplicaFile::Format(std::unique_ptr<File> file, const ReplicaHeader& header) {
   ReplicaState state{.sequence = 1, .version = header.version, .synced_through = 0, .table_pages = 1};
-  state.dirty_regions.fill(0xff);
+  state.dirty_regions.set();
   std::array<Page, 4> pages{};
   header.Encode(pages[0]);
   state.Encode(pages[1]);
@@ -58,6 +62,19 @@ Result<std::unique_ptr<ReplicaFile>> ReplicaFile::Load(std::unique_ptr<File> fil
   return std::make_unique<ReplicaFile>(std::move(file), header, use_second ? *second : *first);
 }
 
+bool ReplicaFile::InDoubt(uint32_t first_block, uint32_t end_block) const {
+  if (!doubted()) return false;
+  std::lock_guard lock(state_mutex_);
+  bool dirty = false;
+  for (uint32_t r = RegionOf(first_block); r <= RegionOf(end_block - 1); ++r) dirty |= state_.dirty_regions[r];
+  return dirty;
+}
+
+std::unexpected<Error> ReplicaFile::Mismatch(uint32_t first_block, uint32_t end_block, std::string what) const {
+  if (!InDoubt(first_block, end_block)) return Fail(ErrorCode::kCorrupt, what + " does not match its checksum");
+  return Fail(ErrorCode::kNotReady, what + " was perhaps being written when the power failed: a recovery is needed");
+}
+
 Status ReplicaFile::CheckHeader(Wait wait) {
   Page page;
   TRY(ReadExactly(*file_, 0, page, wait, "header"));
@@ -68,7 +85,9 @@ Status ReplicaFile::CheckHeader(Wait wait) {
 
 Status ReplicaFile::ReadTablePage(uint32_t page, TablePage& into, Wait wait) {
   TRY(ReadExactly(*file_, TablePageOffset(page), BytesOf(into), wait, "checksum table"));
-  if (!into.Valid()) return Fail(ErrorCode::kCorrupt, fmt::format("page {} of the checksum table does not match", page));
+  if (!into.Valid()) {
+    return Mismatch(page * kEntriesPerPage, FirstBlockAfter(page), fmt::format("page {} of the checksum table", page));
+  }
   if ((known_pages_.load(std::memory_order_relaxed) >> page & 1) && into.Blank()) {
     return Fail(ErrorCode::kCorrupt, fmt::format("page {} of the checksum table is gone", page));
   }
@@ -108,7 +127,7 @@ Result<ReadBlocks> ReplicaFile::Read(uint32_t offset, uint32_t length, Wait wait
     if (result.checksums[i] == 0) continue;
     if (BlockChecksum(data + uint64_t{i} * kBlockSize, kBlockSize) == result.checksums[i]) continue;
     if (bad_block) *bad_block = first + i;
-    return Fail(ErrorCode::kCorrupt, fmt::format("block {} does not match its checksum", first + i));
+    return Mismatch(first + i, first + i + 1, fmt::format("block {}", first + i));
   }
   return result;
 }
@@ -133,7 +152,7 @@ Status ReplicaFile::ReadBlock(uint32_t block, uint64_t checksum, Page& into) {
   }
   TRY(ReadExactly(*file_, kDataOffset + uint64_t{block} * kBlockSize, into, Wait::kYes, "data"));
   if (BlockChecksum(into.data(), into.size()) == checksum) return {};
-  return Fail(ErrorCode::kCorrupt, fmt::format("block {} does not match its checksum", block));
+  return Mismatch(block, block + 1, fmt::format("block {}", block));
 }
 
 // What one write is going to do: nothing of it is done before all of it is known to be possible.
@@ -230,6 +249,7 @@ Status ReplicaFile::Carry(Plan& plan, WriteIntent& intent) {
   for (auto& [block, page] : plan.merged) {
     TRY(Replace(block, BlockChecksum(page->data(), page->size()), plan));
   }
+  TRY(Announce(plan.table.regions()));
   if (!plan.replaced.empty()) {
     TRY(intent.Note(header_.chunk, header_.instance, plan.replaced));
   }
@@ -251,7 +271,18 @@ Result<WriteEffect> ReplicaFile::Apply(const WriteOperation& write, WriteIntent&
   TRY(CheckHeader(Wait::kYes));
   Plan plan(*this);
   TRY(write.kind == WriteOperation::Kind::kData ? PlanData(write, plan) : PlanZeros(write, plan));
-  TRY(Carry(plan, intent));
+  Status carried = Carry(plan, intent);
+  {
+    std::lock_guard lock(state_mutex_);
+    written_ |= plan.table.regions();  // also where a sync ran beside it
+  }
+  if (!carried) {
+    // Part of the blocks may be replaced. This intent is the last that is known of them: it is settled now.
+    auto settled = Settle(plan.replaced);
+    if (settled || !IsScarcity(carried.error().code)) return Fail(std::move(carried).error());
+    return Fail(ErrorCode::kCorrupt, fmt::format("{}; then the table could not be corrected: {}", carried.error().message,
+                                                 settled.error().message));
+  }
   touched_pages_.fetch_or(plan.table.effect().table_pages);
   return plan.table.effect();
 }
@@ -275,9 +306,78 @@ Result<uint32_t> ReplicaFile::Settle(const std::vector<BlockChange>& changes) {
   return settled;
 }
 
-Status ReplicaFile::WriteState(ChunkVersion version, uint64_t through) {
-  state_.version = version;
-  state_.synced_through = through;
+// Durable before it returns: from now on these regions may differ from their checksums.
+Status ReplicaFile::Announce(const RegionSet& regions) {
+  std::lock_guard lock(state_mutex_);
+  RegionSet clean = regions & ~state_.dirty_regions;
+  if (clean.none()) return {};
+  RegionSet ahead = clean;
+  for (uint32_t i = 1; i < kAnnouncedAhead; ++i) ahead |= clean << i;
+  ahead &= ~state_.dirty_regions;
+  state_.dirty_regions |= ahead;
+  Status announced = WriteState();
+  if (announced) announced = file_->SyncData();
+  if (!announced) state_.dirty_regions &= ~ahead;
+  return announced;
+}
+
+RegionSet ReplicaFile::dirty_regions() const {
+  std::lock_guard lock(state_mutex_);
+  return state_.dirty_regions;
+}
+
+Status ReplicaFile::Clean() {
+  std::lock_guard lock(state_mutex_);
+  if (doubted() || (state_.dirty_regions & ~written_).none()) return {};
+  state_.dirty_regions &= written_;
+  return WriteState();
+}
+
+// Of a page that is torn each entry is an old one or a new one; where nothing was written the two are the same.
+Status ReplicaFile::MendPage(uint32_t p, std::vector<uint32_t>& doubtful) {
+  const uint32_t first = p * kEntriesPerPage;
+  TablePage page;
+  TRY(ReadExactly(*file_, TablePageOffset(p), BytesOf(page), Wait::kYes, "checksum table"));
+  const RegionSet dirty = dirty_regions();
+  for (uint32_t block = first; block < FirstBlockAfter(p); ++block) {
+    uint64_t entry = page.entries[block - first];
+    if (entry == 0 || !dirty[RegionOf(block)]) continue;
+    Page data;
+    TRY(ReadExactly(*file_, kDataOffset + uint64_t{block} * kBlockSize, data, Wait::kYes, "data"));
+    if (BlockChecksum(data.data(), data.size()) != entry) doubtful.push_back(block);
+  }
+  if (page.Valid()) return {};
+  page.Seal();
+  TRY(file_->Write(TablePageOffset(p), BytesOf(page)));
+  touched_pages_.fetch_or(1ull << p);
+  return {};
+}
+
+Result<std::vector<uint32_t>> ReplicaFile::FindDoubtful() {
+  TRY(CheckHeader(Wait::kYes));
+  std::vector<uint32_t> doubtful;
+  for (uint32_t p = 0; p < kTablePages; ++p) {
+    if (InDoubt(p * kEntriesPerPage, FirstBlockAfter(p))) {
+      TRY(MendPage(p, doubtful));
+    }
+  }
+  return doubtful;
+}
+
+Status ReplicaFile::Accept(const std::vector<uint32_t>& blocks) {
+  TableEditor table(*this);
+  for (uint32_t block : blocks) {
+    Page data;
+    TRY(ReadExactly(*file_, kDataOffset + uint64_t{block} * kBlockSize, data, Wait::kYes, "data"));
+    TRY(table.Set(block, BlockChecksum(data.data(), data.size())));
+  }
+  TRY(table.Flush());
+  touched_pages_.fetch_or(table.effect().table_pages);
+  return {};
+}
+
+// state_mutex_ is held.
+Status ReplicaFile::WriteState() {
   state_.table_pages = known_pages_.load();
   ++state_.sequence;
   Page page;
@@ -292,17 +392,28 @@ Status ReplicaFile::SetVersion(ChunkVersion version) {
   raised.Encode(page);
   TRY(file_->Write(0, page));
   header_ = raised;
-  TRY(WriteState(version, 0));
+  {
+    std::lock_guard lock(state_mutex_);
+    state_.version = version;
+    state_.synced_through = 0;
+    TRY(WriteState());
+  }
   return Sync(0);
 }
 
 Status ReplicaFile::Sync(uint64_t through) {
   uint64_t touched = touched_pages_.exchange(0);
+  {
+    std::lock_guard lock(state_mutex_);
+    written_.reset();
+  }
   TRY(file_->SyncData());
   uint64_t known = known_pages_.fetch_or(touched);
   // Only when there is news: a sync of overwritten blocks is to write nothing else.
   if ((known | touched) == known) return {};
-  return WriteState(header_.version, through);
+  std::lock_guard lock(state_mutex_);
+  state_.synced_through = through;
+  return WriteState();
 }
 
 uint64_t CountPieces(std::span<const ChunkRange> ranges) {

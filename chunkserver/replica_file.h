@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <vector>
 
@@ -15,6 +16,9 @@
 #include "common/result.h"
 
 namespace shoal {
+
+// Something ran out (space, memory, descriptors): says nothing of the replica or the disk.
+inline bool IsScarcity(ErrorCode code) { return code == ErrorCode::kNoSpace || code == ErrorCode::kOverloaded; }
 
 // A range of a chunk. A plain value.
 struct ChunkRange {
@@ -54,11 +58,20 @@ struct ReadBlocks {
 // A replica's open file. Owned by its Replica and by those at work on it; any thread, but a write excludes every other
 // call on the same file (Replica::io). Nothing is durable before Sync. Errors: kCorrupt when header, table or data do
 // not match their checksums; kIo and kNoSpace from the file system. Random bytes in the file give errors, never more.
+//
+// Power cuts: before anything is written to a region of 256 KiB, its bit in the state page is durable, and it stays until
+// Clean. In such a dirty region blocks and table may be of different times afterwards, and a page of the table may be torn.
+// A file that this may have happened to is doubted (by its owner, who knows): what does not match in its dirty regions is
+// kNotReady then, until a recovery has found or made the right bytes (FindDoubtful, Accept) and trusts it again.
 class ReplicaFile {
  public:
   // `header` is what the page must say, each time it is read again.
   ReplicaFile(std::unique_ptr<File> file, ReplicaHeader header, ReplicaState state)
-      : file_(std::move(file)), header_(std::move(header)), state_(state), known_pages_(state.table_pages) {}
+      : file_(std::move(file)),
+        header_(std::move(header)),
+        state_(state),
+        written_(state.dirty_regions),
+        known_pages_(state.table_pages) {}
 
   // Writes header, state and an empty table into a file that was just created.
   static Result<std::unique_ptr<ReplicaFile>> Format(std::unique_ptr<File> file, const ReplicaHeader& header);
@@ -77,22 +90,38 @@ class ReplicaFile {
   // All entries of the table.
   Result<std::vector<uint64_t>> ReadTable();
 
-  // Applies the write: data first, then the table. After an error the range of the write is undefined. Blocks that are
-  // replaced are noted in `intent` before.
+  // Applies the write: data first, then the table. After an error each block of the write is its old self or its new one
+  // (kCorrupt: or unreadable). Blocks that are replaced are noted in `intent` before.
   Result<WriteEffect> Apply(const WriteOperation& write, WriteIntent& intent);
-  // After a process was killed in the middle of Apply: blocks that hold what was intended get its checksum.
+  // After the middle of an Apply (a process was killed, a call failed): blocks that hold what was intended get its checksum.
   // The number of blocks whose entry was corrected.
   Result<uint32_t> Settle(const std::vector<BlockChange>& changes);
+
+  void SetDoubted(bool doubted) { doubted_ = doubted && dirty_regions().any(); }
+  bool doubted() const { return doubted_.load(std::memory_order_relaxed); }
+  // The blocks of dirty regions that do not match their checksums; pages of the table that are torn there are mended
+  // before. A write, as far as Replica::io is concerned.
+  Result<std::vector<uint32_t>> FindDoubtful();
+  // Takes what these blocks hold for right: they get its checksum. A write.
+  Status Accept(const std::vector<uint32_t>& blocks);
 
   // Raises the version in the header page and syncs the file.
   Status SetVersion(ChunkVersion version);
   // Makes all that was applied before durable; may run beside reads and writes, but not beside another Sync or
   // SetVersion (Replica::sync). `through` is kept as the synced-through number.
   Status Sync(uint64_t through);
+  // Regions that were synced and not written since are no longer dirty. Excludes writes, Sync and SetVersion. Not durable:
+  // a bit too many does no harm.
+  Status Clean();
+  RegionSet dirty_regions() const;
 
  private:
   friend class TableEditor;
-  Status WriteState(ChunkVersion version, uint64_t through);
+  Status WriteState();
+  Status Announce(const RegionSet& regions);
+  bool InDoubt(uint32_t first_block, uint32_t end_block) const;
+  std::unexpected<Error> Mismatch(uint32_t first_block, uint32_t end_block, std::string what) const;
+  Status MendPage(uint32_t page, std::vector<uint32_t>& doubtful);
   Status CheckHeader(Wait wait);
   Status ReadTablePage(uint32_t page, TablePage& into, Wait wait);
   Status ReadBlock(uint32_t block, uint64_t checksum, Page& into);
@@ -106,7 +135,10 @@ class ReplicaFile {
 
   std::unique_ptr<File> file_;
   ReplicaHeader header_;
-  ReplicaState state_;                        // guarded by Replica::sync
+  mutable std::mutex state_mutex_;            // guards state_ and its pages, written_
+  ReplicaState state_;
+  RegionSet written_;                         // maybe not synced
+  std::atomic<bool> doubted_{false};
   std::atomic<uint64_t> known_pages_{0};      // table pages that a sync has covered: blank ones are a loss
   std::atomic<uint64_t> touched_pages_{0};    // table pages written since the last sync
 };

@@ -41,7 +41,8 @@ Status Publish(ReplicaStore& store, const std::shared_ptr<Replica>& copy) {
 
 }  // namespace
 
-Task<Status> Service::FillCopy(const pb::ReplicateRequest& message, std::shared_ptr<Replica> copy, uint64_t* bytes) {
+Task<Status> Service::FillCopy(const pb::ReplicateRequest& message, std::shared_ptr<Replica> copy,
+                               pb::ReplicateResponse* done) {
   auto connection = co_await peers_.Get(message.source(), 0, 5s);
   if (!connection) co_return Fail(connection.error().code, message.source() + ": " + connection.error().message);
   ChunkVersion version{message.version()};
@@ -50,7 +51,7 @@ Task<Status> Service::FillCopy(const pb::ReplicateRequest& message, std::shared_
   Result<SourceTable> table = co_await FetchTable(source);
   for (int round = 0; table && round < kRounds; ++round) {
     CO_TRY(co_await copying.Level(*table, false));
-    *bytes = copying.bytes();
+    done->set_bytes(copying.bytes());
     Result<SourceTable> after = co_await FetchTable(source);
     bool quiet = after && after->known && after->applied == table->applied && after->numbering == table->numbering;
     if (quiet) {
@@ -62,15 +63,30 @@ Task<Status> Service::FillCopy(const pb::ReplicateRequest& message, std::shared_
     table = std::move(after);
   }
   if (!table) co_return Fail(table.error().code, "the source's table: " + table.error().message);
-  co_return Fail(ErrorCode::kNotReady, "the source is being written");
+  if (!message.take_behind()) co_return Fail(ErrorCode::kNotReady, "the source is being written");
+  done->set_behind(true);  // its place in the order stays unknown
+  co_return Status();
 }
 
-Task<Result<uint64_t>> Service::MakeCopy(const pb::ReplicateRequest& message) {
+// The file of a copy that failed, and its space.
+Task<void> Service::Discard(std::shared_ptr<Replica> copy) {
+  Disk& disk = copy->disk;
+  OnQueue clean(loop_, disk.work(), [&]() -> Status {
+    if (copy->file) {
+      if (auto bytes = copy->file->file().AllocatedBytes()) disk.AddUsed(-static_cast<int64_t>(*bytes));
+    }
+    return disk.files().Unlink(disk.TemporaryPath(copy->chunk, copy->instance));
+  });
+  Status cleaned = co_await clean;
+  if (!cleaned && cleaned.error().code != ErrorCode::kNotFound) LogWarning("{}", cleaned.error().message);
+}
+
+Task<Result<pb::ReplicateResponse>> Service::MakeCopy(const pb::ReplicateRequest& message) {
   ChunkId chunk{message.chunk()};
   InstanceId instance{message.instance()};
   ChunkVersion version{message.version()};
   if (!chunk || !instance || !version) co_return Fail(ErrorCode::kInvalidArgument, "a copy needs chunk, version and instance");
-  Result<Disk*> disk = node_.store->ChooseDisk(true);
+  Result<Disk*> disk = node_.store->ChooseDisk(0, true);
   if (!disk) co_return Fail(std::move(disk).error());
   if (!copying_.emplace(chunk, instance).second) co_return Fail(ErrorCode::kNotReady, "that copy is being made");
 
@@ -80,11 +96,11 @@ Task<Result<uint64_t>> Service::MakeCopy(const pb::ReplicateRequest& message) {
   OnQueue make(loop_, (*disk)->work(), [&] { return MakeTemporary(**disk, header); });
   Result<std::shared_ptr<ReplicaFile>> file = co_await make;
   Status ok;
-  uint64_t bytes = 0;
+  pb::ReplicateResponse done;
   if (file) {
     copy->version = version;
     copy->file = *file;
-    ok = co_await FillCopy(message, copy, &bytes);
+    ok = co_await FillCopy(message, copy, &done);
   } else {
     ok = Fail(file.error());
     (*disk)->Note(ok.error());
@@ -97,12 +113,11 @@ Task<Result<uint64_t>> Service::MakeCopy(const pb::ReplicateRequest& message) {
   }
   copying_.erase({chunk, instance});
   if (!ok) {
-    OnQueue clean(loop_, (*disk)->work(), [&] { return (*disk)->files().Unlink((*disk)->TemporaryPath(chunk, instance)); });
-    Status cleaned = co_await clean;
+    co_await Discard(copy);
     co_return Fail(std::move(ok).error());
   }
-  LogInfo("copied chunk {:x} version {} from {}: {} bytes", chunk.value, version.value, message.source(), bytes);
-  co_return bytes;
+  LogInfo("copied chunk {:x} version {} from {}: {} bytes", chunk.value, version.value, message.source(), done.bytes());
+  co_return done;
 }
 
 Task<Result<pb::ReplicateResponse>> Service::Replicate(const pb::ReplicateRequest& message) {
@@ -114,14 +129,12 @@ Task<Result<pb::ReplicateResponse>> Service::Replicate(const pb::ReplicateReques
     if (!loaded) co_return Fail(std::move(loaded).error());
     std::lock_guard lock(replica->mutex);
     if (replica->bad) co_return Fail(*replica->bad);
+    response.set_behind(!replica->order.known());
     if (replica->exists && replica->version.value == message.version()) co_return response;
     co_return Fail(ErrorCode::kVersionMismatch,
                    fmt::format("there is an instance with version {} already", replica->version.value));
   }
-  Result<uint64_t> bytes = co_await MakeCopy(message);
-  if (!bytes) co_return Fail(std::move(bytes).error());
-  response.set_bytes(*bytes);
-  co_return response;
+  co_return co_await MakeCopy(message);
 }
 
 }  // namespace shoal

@@ -54,6 +54,7 @@ ChunkServer::Impl::Impl(ChunkServerOptions options)
     : options_(std::move(options)),
       files_(options_.files ? *options_.files : RealFiles()),
       node_(metrics_, options_.key, options_.name.empty() ? HostName() : options_.name) {
+  node_.clean_after = options_.clean_after;
   if (options_.name.empty()) options_.name = HostName();
   if (options_.host.empty()) options_.host = HostName();
 }
@@ -78,8 +79,8 @@ Status ChunkServer::Impl::OpenStore() {
   // Clients and other servers of another cluster are refused from the start, once it is known whose this one is.
   node_.network.cluster_uuid = identity_.cluster_uuid;
   node_.control.cluster_uuid = identity_.cluster_uuid;
-  auto sink = [this](const pb::ReplicaReport& replica, const Error& why) {
-    if (control_) control_->ReportBad(replica, why);
+  auto sink = [this](const pb::ReplicaReport&, const Error&) {
+    if (control_) control_->ReportBad();
   };
   node_.store = std::make_unique<ReplicaStore>(std::move(opened.disks), AllowOpenFiles(options_.open_files), node_.metrics, sink);
   node_.store->SetCluster(identity_.cluster_uuid);

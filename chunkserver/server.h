@@ -35,6 +35,7 @@ struct ChunkServerOptions {
   uint64_t reserved_bytes = 64ull << 20;    // of each file system: left free
   size_t open_files = 4096;                 // descriptors kept open, at most
   Duration heartbeat = kHeartbeatInterval;  // until the metaserver says another
+  Duration clean_after = 10s;               // of a sync: what was not written since no longer counts as dirty on the disk
   Files* files = nullptr;                   // null: the operating system's; tests put a fake here
 };
 

@@ -78,7 +78,8 @@ class Service {
   Task<Result<pb::ReplicateResponse>> Replicate(const pb::ReplicateRequest& message);
 
   // Parts of the above.
-  Status CheckHeadCanWrite(const Replica& replica, const pb::WriteChunkRequest& message, size_t bytes);
+  Result<std::shared_ptr<Replica>> TargetOf(const pb::WriteChunkRequest& message, size_t bytes);
+  Status CheckCanWrite(const Disk& disk, const pb::WriteChunkRequest& message, size_t bytes);
   Task<Status> EnsureLoaded(std::shared_ptr<Replica> replica);
   struct LocalWrite;
   Status AdmitWrite(LocalWrite& local, const WriteTicket& ticket, WriteOperation& operation, bool sync);
@@ -89,9 +90,14 @@ class Service {
                                         uint32_t length, bool verify);
   Task<Status> SyncOne(std::shared_ptr<Replica> replica);
   Task<void> WaitIdle(std::shared_ptr<Replica> replica);
+  Task<Status> Settle(std::shared_ptr<Replica> replica, std::shared_ptr<ReplicaFile> file,
+                      const pb::SetVersionRequest& message);
+  Task<void> TakeBlocks(std::shared_ptr<Replica> replica, std::shared_ptr<ReplicaFile> file, const pb::Replica& from,
+                        std::vector<uint32_t>* blocks);
   Task<Status> RaiseVersion(std::shared_ptr<Replica> replica, const pb::SetVersionRequest& message);
-  Task<Result<uint64_t>> MakeCopy(const pb::ReplicateRequest& message);
-  Task<Status> FillCopy(const pb::ReplicateRequest& message, std::shared_ptr<Replica> copy, uint64_t* bytes);
+  Task<Result<pb::ReplicateResponse>> MakeCopy(const pb::ReplicateRequest& message);
+  Task<Status> FillCopy(const pb::ReplicateRequest& message, std::shared_ptr<Replica> copy, pb::ReplicateResponse* done);
+  Task<void> Discard(std::shared_ptr<Replica> copy);
 
   EventLoop& loop_;
   Node& node_;

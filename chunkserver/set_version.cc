@@ -19,27 +19,75 @@ Status RaiseOnDisk(ReplicaStore& store, const std::shared_ptr<Replica>& replica,
     if (replica->dropped) return Fail(ErrorCode::kNoReplica, "the replica was dropped");
     name_synced = replica->name_synced;
   }
-  Status raised = file->SetVersion(version);
-  if (raised && !name_synced) raised = replica->disk.files().SyncDirectory(replica->disk.ReplicaDirectory(replica->chunk));
-  if (!raised) {
+  if (Status raised = file->SetVersion(version); !raised) {
     io.unlock();
     store.MarkBad(replica, raised.error());
     return raised;
   }
+  if (!name_synced) {
+    TRY(store.SyncName(replica));
+  }
   {
     std::lock_guard lock(replica->mutex);
     replica->version = version;
-    replica->name_synced = true;
     replica->synced_changes = replica->changes;
     replica->disk.RemoveDirty(*replica);
+    replica->disk.AddCleanable(replica);
     replica->order.Start(version);
     replica->order.RaiseFence(lease);
   }
+  store.Trust(*replica);
   store.NoteVersion(*replica, version);
   return {};
 }
 
 }  // namespace
+
+// After a power cut, blocks that were being written need not match their checksums. Levelled with a source they are
+// copied. The source itself takes them from whoever has them good; where nobody has, what the disk holds is the old bytes
+// or the new ones.
+Task<Status> Service::Settle(std::shared_ptr<Replica> replica, std::shared_ptr<ReplicaFile> file,
+                             const pb::SetVersionRequest& message) {
+  OnQueue find(loop_, replica->disk.work(), [&] {
+    std::unique_lock io(replica->io);
+    return file->FindDoubtful();
+  });
+  Result<std::vector<uint32_t>> blocks = co_await find;
+  if (!blocks) {
+    if (!IsScarcity(blocks.error().code)) node_.store->MarkBad(replica, blocks.error());
+    co_return Fail(std::move(blocks).error());
+  }
+  if (blocks->empty() || !message.source().empty()) co_return Status();
+  size_t found = blocks->size();
+  for (int i = 0; i < message.others_size() && !blocks->empty(); ++i) {
+    co_await TakeBlocks(replica, file, message.others(i), &*blocks);
+  }
+  OnQueue accept(loop_, replica->disk.work(), [&] {
+    std::unique_lock io(replica->io);
+    return file->Accept(*blocks);
+  });
+  CO_TRY(co_await accept);
+  node_.metrics.accepted_blocks.Add(blocks->size());
+  LogWarning("chunk {:x}: a power cut left {} blocks without their checksums: {} were found elsewhere, {} were good nowhere "
+             "and are taken as they are", replica->chunk.value, found, found - blocks->size(), blocks->size());
+  co_return Status();
+}
+
+// Those that it could not give stay in `blocks`.
+Task<void> Service::TakeBlocks(std::shared_ptr<Replica> replica, std::shared_ptr<ReplicaFile> file, const pb::Replica& from,
+                               std::vector<uint32_t>* blocks) {
+  auto connection = co_await peers_.Get(from.address(), 0, 2s);
+  if (!connection) co_return;
+  CopySource source{*connection, replica->chunk, ChunkVersion{}, InstanceId{from.instance()}};
+  Copying copying(loop_, node_, source, replica, file, 0);
+  std::vector<uint32_t> left;
+  for (uint32_t block : *blocks) {
+    Status copied = (*connection)->closed() ? Fail(ErrorCode::kUnavailable) : Status();
+    if (copied) copied = co_await copying.CopyBlock(block);
+    if (!copied) left.push_back(block);
+  }
+  *blocks = std::move(left);
+}
 
 Task<Status> Service::RaiseVersion(std::shared_ptr<Replica> replica, const pb::SetVersionRequest& message) {
   ChunkVersion version{message.new_version()};
@@ -49,6 +97,9 @@ Task<Status> Service::RaiseVersion(std::shared_ptr<Replica> replica, const pb::S
   {
     std::lock_guard lock(replica->mutex);
     known = replica->order.known();
+  }
+  if ((*file)->doubted()) {
+    CO_TRY(co_await Settle(replica, *file, message));
   }
   if (!message.source().empty()) {
     auto connection = co_await peers_.Get(message.source(), 0, 5s);
@@ -93,8 +144,8 @@ Task<Result<pb::SetVersionResponse>> Service::SetVersion(const pb::SetVersionReq
     copy.set_instance(message.instance());
     copy.set_source(message.source());
     copy.set_source_instance(message.source_instance());
-    Result<uint64_t> bytes = co_await MakeCopy(copy);
-    if (!bytes) co_return Fail(std::move(bytes).error());
+    Result<pb::ReplicateResponse> copied = co_await MakeCopy(copy);
+    if (!copied) co_return Fail(std::move(copied).error());
     co_return response;
   }
   WriteJobs refused;

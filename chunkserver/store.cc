@@ -125,17 +125,37 @@ std::shared_ptr<Replica> ReplicaStore::Find(ChunkId chunk, InstanceId instance) 
   Shard& shard = ShardOf(chunk);
   std::lock_guard lock(shard.mutex);
   Entry* entry = FindEntry(shard, chunk, instance);
-  if (!entry) return nullptr;
-  if (!entry->replica) entry->replica = std::make_shared<Replica>(chunk, entry->instance, *disks_[entry->disk]);
-  return entry->replica;
+  return entry ? TouchedReplica(chunk, *entry) : nullptr;
 }
 
-Result<Disk*> ReplicaStore::ChooseDisk(bool forwarded) {
+// What an earlier process wrote to a replica of the scan, and its name, may not be durable.
+std::shared_ptr<Replica> ReplicaStore::TouchedReplica(ChunkId chunk, Entry& entry) {
+  if (!entry.replica) {
+    entry.replica = std::make_shared<Replica>(chunk, entry.instance, *disks_[entry.disk]);
+    entry.replica->changes = 1;
+    entry.replica->name_synced = false;
+    entry.replica->doubted = true;
+  }
+  return entry.replica;
+}
+
+std::vector<std::shared_ptr<Replica>> ReplicaStore::ReplicasOn(const Disk& disk) {
+  std::vector<std::shared_ptr<Replica>> found;
+  for (Shard& shard : shards_) {
+    std::lock_guard lock(shard.mutex);
+    for (auto& [chunk, entry] : shard.entries) {
+      if (disks_[entry.disk].get() == &disk) found.push_back(TouchedReplica(ChunkId{chunk}, entry));
+    }
+  }
+  return found;
+}
+
+Result<Disk*> ReplicaStore::ChooseDisk(uint64_t bytes, bool forwarded) {
   Disk* best = nullptr;
   Error why{ErrorCode::kNoSpace, "no data directory works"};
   for (const auto& disk : disks_) {
     if (disk->failed()) continue;
-    Status room = disk->CheckSpace(ReplicaFile::kFormatBytes, forwarded);
+    Status room = disk->CheckSpace(ReplicaFile::kFormatBytes + bytes, forwarded);
     if (!room) why = room.error();
     if (room && (!best || disk->Available() > best->Available())) best = disk.get();
   }
@@ -144,22 +164,20 @@ Result<Disk*> ReplicaStore::ChooseDisk(bool forwarded) {
 }
 
 Result<std::shared_ptr<Replica>> ReplicaStore::FindOrCreate(ChunkId chunk, InstanceId instance, ChunkVersion version,
-                                                            bool forwarded) {
-  if (auto found = Find(chunk, instance)) return found;
+                                                            Disk& disk) {
   if (!chunk || !instance || !version) return Fail(ErrorCode::kInvalidArgument, "a new replica needs a chunk, a version and an instance");
-  TRY_ASSIGN(Disk * disk, ChooseDisk(forwarded));
   Shard& shard = ShardOf(chunk);
   std::lock_guard lock(shard.mutex);
-  if (Entry* entry = FindEntry(shard, chunk, instance)) return entry->replica;  // made meanwhile, so touched
-  auto replica = std::make_shared<Replica>(chunk, instance, *disk);
+  if (Entry* entry = FindEntry(shard, chunk, instance)) return TouchedReplica(ChunkId{chunk}, *entry);
+  auto replica = std::make_shared<Replica>(chunk, instance, disk);
   replica->exists = false;
   replica->name_synced = false;
   replica->version = version;
   replica->order.Start(version);
   uint32_t index = 0;
-  while (disks_[index].get() != disk) ++index;
+  while (disks_[index].get() != &disk) ++index;
   shard.entries.emplace(chunk.value, Entry{instance, version, index, false, replica});
-  disk->AddReplicas(1);
+  disk.AddReplicas(1);
   return replica;
 }
 
@@ -168,6 +186,7 @@ Status ReplicaStore::Add(std::shared_ptr<Replica> replica, std::unique_ptr<Repli
     std::lock_guard lock(replica->mutex);
     replica->version = file->header().version;
     replica->file = std::move(file);
+    replica->disk.AddCleanable(replica);
   }
   Shard& shard = ShardOf(replica->chunk);
   {
@@ -182,6 +201,28 @@ Status ReplicaStore::Add(std::shared_ptr<Replica> replica, std::unique_ptr<Repli
   replica->disk.AddReplicas(1);
   Opened(replica);
   return {};
+}
+
+void ReplicaStore::Erase(const Replica& replica) {
+  replica.disk.RemoveDirty(replica);
+  Shard& shard = ShardOf(replica.chunk);
+  std::lock_guard lock(shard.mutex);
+  auto [begin, end] = shard.entries.equal_range(replica.chunk.value);
+  auto it = std::find_if(begin, end, [&](const auto& e) { return e.second.instance == replica.instance; });
+  if (it == end) return;  // a drop that was repeated
+  shard.entries.erase(it);
+  replica.disk.AddReplicas(-1);
+  std::lock_guard bad(bad_mutex_);
+  bad_.erase(&replica);
+}
+
+void ReplicaStore::Forget(const std::shared_ptr<Replica>& replica) {
+  {
+    std::lock_guard lock(replica->mutex);
+    CHECK(!replica->exists && !replica->applying);
+    replica->dropped = true;
+  }
+  Erase(*replica);
 }
 
 void ReplicaStore::NoteVersion(const Replica& replica, ChunkVersion version) {
@@ -205,12 +246,49 @@ void ReplicaStore::MarkBad(const std::shared_ptr<Replica>& replica, const Error&
     std::lock_guard lock(shard.mutex);
     if (Entry* entry = FindEntry(shard, replica->chunk, replica->instance)) entry->bad = true;
   }
+  replica->disk.RemoveDirty(*replica);  // whoever syncs next has the other copies
   metrics_.bad_replicas.Add();
   LogError("bad replica of {}: {} ({})", Describe(*replica), why.message, ErrorName(why.code));
   report.set_chunk(replica->chunk.value);
   report.set_instance(replica->instance.value);
   report.set_bad(true);
+  {
+    std::lock_guard lock(bad_mutex_);
+    bad_.insert_or_assign(replica.get(), std::pair(report, why));
+  }
   if (sink_) sink_(report, why);
+}
+
+void ReplicaStore::ReportDoubt(const std::shared_ptr<Replica>& replica, const Error& why) {
+  pb::ReplicaReport report;
+  report.set_chunk(replica->chunk.value);
+  report.set_instance(replica->instance.value);
+  report.set_unsettled(true);
+  {
+    std::lock_guard lock(replica->mutex);
+    if (!replica->doubted || replica->bad || replica->dropped) return;
+    report.set_version(replica->version.value);
+    std::lock_guard reports(bad_mutex_);
+    if (!bad_.emplace(replica.get(), std::pair(report, why)).second) return;
+  }
+  LogWarning("{}: {}", Describe(*replica), why.message);
+  if (sink_) sink_(report, why);
+}
+
+void ReplicaStore::Trust(Replica& replica) {
+  std::lock_guard lock(replica.mutex);
+  replica.doubted = false;
+  if (replica.file) replica.file->SetDoubted(false);
+  if (replica.bad) return;
+  std::lock_guard reports(bad_mutex_);
+  bad_.erase(&replica);
+}
+
+ReplicaStore::BadReports ReplicaStore::bad_reports() const {
+  std::lock_guard lock(bad_mutex_);
+  BadReports reports;
+  for (const auto& [replica, report] : bad_) reports.push_back(report);
+  return reports;
 }
 
 std::vector<uint64_t> ReplicaStore::Digests() const {

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <functional>
 #include <list>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -22,8 +23,9 @@ namespace shoal {
 // bounded number), and what is wrong with them. Owner: the server. Any thread; what may touch a disk says so.
 class ReplicaStore {
  public:
-  // Called when a replica turns out bad, on any thread.
+  // Called when a replica turned out bad, on any thread.
   using BadSink = std::function<void(const pb::ReplicaReport&, const Error&)>;
+  using BadReports = std::vector<std::pair<pb::ReplicaReport, Error>>;
 
   ReplicaStore(std::vector<std::unique_ptr<Disk>> disks, size_t open_files, ChunkMetrics& metrics, BadSink sink);
   ~ReplicaStore();
@@ -40,10 +42,10 @@ class ReplicaStore {
 
   // Instance zero: whichever is there. Null: none.
   std::shared_ptr<Replica> Find(ChunkId chunk, InstanceId instance);
-  // The replica, or a new one on the best disk whose file its first write will make. kNoSpace when no disk has room.
-  Result<std::shared_ptr<Replica>> FindOrCreate(ChunkId chunk, InstanceId instance, ChunkVersion version, bool forwarded);
-  // Where a copy of a chunk would go.
-  Result<Disk*> ChooseDisk(bool forwarded);
+  // The replica, or a new one on that disk, whose file its first write will make.
+  Result<std::shared_ptr<Replica>> FindOrCreate(ChunkId chunk, InstanceId instance, ChunkVersion version, Disk& disk);
+  // Where a new replica with that many bytes would go. kNoSpace when no disk has room.
+  Result<Disk*> ChooseDisk(uint64_t bytes, bool forwarded);
   // A finished copy, its file in place. kExists if there is one of that instance.
   Status Add(std::shared_ptr<Replica> replica, std::unique_ptr<ReplicaFile> file);
 
@@ -51,16 +53,32 @@ class ReplicaStore {
   Status Load(const std::shared_ptr<Replica>& replica);
   // On a disk thread, with Replica::io held: makes the file of a replica that does not exist yet.
   Status CreateFile(const std::shared_ptr<Replica>& replica);
-  // On a disk thread: makes everything written to it durable. An error makes it a bad replica.
+  // On a disk thread: makes everything written to it durable, also by earlier processes. An error makes it a bad replica.
   Status Sync(const std::shared_ptr<Replica>& replica);
-  // On a disk thread: everything written and not synced on that disk.
+  // On a disk thread: everything written and not synced on that disk, also by earlier processes. After an error every
+  // replica of which that can't be said is bad.
   Status SyncAll(Disk& disk);
-  // On a disk thread: deletes the file, and forgets the replica.
+  // On a disk thread: makes its name durable. Only an error that is no scarcity makes it a bad replica.
+  Status SyncName(const std::shared_ptr<Replica>& replica);
+  // Forgets a replica whose file was not made; nothing of it is written or may be waiting. A later write to it gives
+  // kNoReplica.
+  void Forget(const std::shared_ptr<Replica>& replica);
+  // On a disk thread: deletes the file, durably, and forgets the replica. After an error it is still there, dropped for
+  // everybody, for a repetition.
   Status Drop(const std::shared_ptr<Replica>& replica);
 
   void NoteVersion(const Replica& replica, ChunkVersion version);
   // The replica is not to be trusted any more: logged, counted and told to the sink (once).
   void MarkBad(const std::shared_ptr<Replica>& replica, const Error& why);
+
+  // A block of it can be read only after a recovery: told to the sink (once).
+  void ReportDoubt(const std::shared_ptr<Replica>& replica, const Error& why);
+  // A recovery has settled it.
+  void Trust(Replica& replica);
+  // On a disk thread: replicas of that disk that were synced and then left alone for a while are cleaned (ReplicaFile).
+  void CleanIdle(Disk& disk, Duration idle);
+  // All replicas that are bad or need a recovery, and are not dropped yet.
+  BadReports bad_reports() const;
 
   // The inventory (design.md): whether all headers have been read; a digest for each bucket; what is in a bucket.
   // What lies on a failed disk is left out.
@@ -87,7 +105,12 @@ class ReplicaStore {
   };
 
   Shard& ShardOf(ChunkId chunk) { return shards_[chunk.value & 0xff]; }
+  void Erase(const Replica& replica);
   Entry* FindEntry(Shard& shard, ChunkId chunk, InstanceId instance);
+  std::shared_ptr<Replica> TouchedReplica(ChunkId chunk, Entry& entry);
+  std::vector<std::shared_ptr<Replica>> ReplicasOn(const Disk& disk);
+  void CleanOne(const std::shared_ptr<Replica>& replica);
+  Status Sweep(Disk& disk, const std::vector<std::shared_ptr<Replica>>& dirty);
   void ScanDisk(uint32_t index);
   void ReadHeaders(uint32_t disk, std::shared_ptr<std::vector<std::pair<ChunkId, InstanceId>>> names, size_t next);
   void ReadOneHeader(uint32_t disk, ChunkId chunk, InstanceId instance);
@@ -100,9 +123,11 @@ class ReplicaStore {
   std::array<Shard, 256> shards_;
   std::atomic<int64_t> headers_left_{0};
   std::atomic<bool> stopping_{false};
-  mutable std::mutex mutex_;  // guards open_, cluster_
+  mutable std::mutex mutex_;  // guards open_, cluster_; taken before a replica's
   std::list<std::shared_ptr<Replica>> open_;
   std::string cluster_;
+  mutable std::mutex bad_mutex_;  // guards bad_; taken after any other
+  std::map<const Replica*, std::pair<pb::ReplicaReport, Error>> bad_;
 };
 
 }  // namespace shoal

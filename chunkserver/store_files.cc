@@ -18,6 +18,14 @@ class StopWatch {
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
+// On a file system that became read-only: to be read, at least. The disk counts as failed from then on.
+Result<std::unique_ptr<File>> OpenReplica(Disk& disk, const std::string& path) {
+  auto file = disk.files().Open(path, Files::Mode::kReadWrite);
+  if (file || file.error().code != ErrorCode::kReadOnly) return file;
+  disk.Note(file.error());
+  return disk.files().Open(path, Files::Mode::kRead);
+}
+
 }  // namespace
 
 Status ReplicaStore::Load(const std::shared_ptr<Replica>& replica) {
@@ -28,8 +36,7 @@ Status ReplicaStore::Load(const std::shared_ptr<Replica>& replica) {
     if (replica->file) return {};
     if (replica->dropped || !replica->exists) return Fail(ErrorCode::kNoReplica, "no replica of that chunk here");
   }
-  Disk& disk = replica->disk;
-  auto file = disk.files().Open(disk.ReplicaPath(replica->chunk, replica->instance), Files::Mode::kReadWrite);
+  auto file = OpenReplica(replica->disk, replica->disk.ReplicaPath(replica->chunk, replica->instance));
   auto loaded = file ? ReplicaFile::Load(std::move(*file), replica->chunk, replica->instance, cluster())
                      : Result<std::unique_ptr<ReplicaFile>>(Fail(file.error()));
   if (!loaded) {
@@ -47,6 +54,7 @@ Status ReplicaStore::Load(const std::shared_ptr<Replica>& replica) {
     std::lock_guard lock(replica->mutex);
     replica->version = version;
     replica->file = std::move(*loaded);
+    replica->file->SetDoubted(replica->doubted);
   }
   io.unlock();
   NoteVersion(*replica, version);
@@ -116,7 +124,6 @@ Status ReplicaStore::Sync(const std::shared_ptr<Replica>& replica) {
   }
   StopWatch watch;
   Status status = file->Sync(through);
-  if (status && !name_synced) status = replica->disk.files().SyncDirectory(replica->disk.ReplicaDirectory(replica->chunk));
   metrics_.syncs.Add();
   metrics_.sync_latency.Record(watch.elapsed());
   if (!status) {
@@ -124,42 +131,91 @@ Status ReplicaStore::Sync(const std::shared_ptr<Replica>& replica) {
     MarkBad(replica, status.error());
     return status;
   }
+  if (!name_synced) {
+    TRY(SyncName(replica));
+  }
   std::lock_guard lock(replica->mutex);
-  replica->name_synced = true;
   replica->synced_changes = std::max(replica->synced_changes, changes);
   if (replica->synced_changes == replica->changes) replica->disk.RemoveDirty(*replica);
+  replica->disk.AddCleanable(replica);
+  return {};
+}
+
+void ReplicaStore::CleanIdle(Disk& disk, Duration idle) {
+  for (const auto& replica : disk.TakeCleanable(idle)) CleanOne(replica);
+}
+
+void ReplicaStore::CleanOne(const std::shared_ptr<Replica>& replica) {
+  if (!Load(replica)) return;
+  std::lock_guard sync(replica->sync);
+  std::shared_ptr<ReplicaFile> file;
+  uint64_t through;
+  {
+    std::lock_guard lock(replica->mutex);
+    replica->cleaning = false;
+    if (replica->bad || !replica->file || replica->changes != replica->synced_changes) return;
+    file = replica->file;
+    through = replica->order.applied();
+  }
+  // The file may have been opened again since its sync, or synced with all others: then it does not know.
+  Status cleaned = file->Sync(through);
+  if (cleaned) {
+    std::shared_lock io(replica->io);
+    cleaned = file->Clean();
+  }
+  if (!cleaned && !IsScarcity(cleaned.error().code)) MarkBad(replica, cleaned.error());
+}
+
+Status ReplicaStore::SyncName(const std::shared_ptr<Replica>& replica) {
+  Status status = replica->disk.files().SyncDirectory(replica->disk.ReplicaDirectory(replica->chunk));
+  if (!status && !IsScarcity(status.error().code)) MarkBad(replica, status.error());
+  if (!status) return status;
+  std::lock_guard lock(replica->mutex);
+  replica->name_synced = true;
   return {};
 }
 
 Status ReplicaStore::SyncAll(Disk& disk) {
   std::vector<std::shared_ptr<Replica>> dirty = disk.DirtyReplicas();
+  if (!disk.swept() || dirty.size() > kSyncFilesOneByOne) return Sweep(disk, dirty);
   Status result;
-  if (dirty.size() <= kSyncFilesOneByOne) {
-    for (const auto& replica : dirty) {
-      Status status = Sync(replica);
-      bool gone = !status && status.error().code == ErrorCode::kNoReplica;
-      if (!status && !gone) result = status;
-    }
-    return result;
+  for (const auto& replica : dirty) {
+    Status status = Sync(replica);
+    bool gone = !status && status.error().code == ErrorCode::kNoReplica;
+    if (!status && !gone) result = status;
   }
-  TRY_ASSIGN(auto any, disk.files().Open(disk.path() + "/" + kIdentityName, Files::Mode::kRead));
+  return result;
+}
+
+Status ReplicaStore::Sweep(Disk& disk, const std::vector<std::shared_ptr<Replica>>& dirty) {
   std::vector<std::pair<std::shared_ptr<Replica>, uint64_t>> before;
   for (const auto& replica : dirty) {
     std::lock_guard lock(replica->mutex);
     before.emplace_back(replica, replica->changes);
   }
-  Status status = any->SyncFileSystem();
-  for (auto& [replica, changes] : before) {
-    if (!status) {
-      MarkBad(replica, status.error());
-      continue;
+  Status status = disk.SyncFileSystem();
+  if (!status) {
+    disk.Note(status.error());
+    // Before the first success that is every one that was not synced by itself since the start.
+    for (const auto& replica : disk.swept() ? dirty : ReplicasOn(disk)) {
+      bool synced;
+      {
+        std::lock_guard lock(replica->mutex);
+        synced = replica->changes == replica->synced_changes;
+      }
+      if (!synced) MarkBad(replica, status.error());
     }
+    return status;
+  }
+  disk.SetSwept();
+  for (auto& [replica, changes] : before) {
     std::lock_guard lock(replica->mutex);
     if (replica->exists) replica->name_synced = true;
     replica->synced_changes = std::max(replica->synced_changes, changes);
     if (replica->synced_changes == replica->changes) disk.RemoveDirty(*replica);
+    disk.AddCleanable(replica);
   }
-  return status;
+  return {};
 }
 
 Status ReplicaStore::Drop(const std::shared_ptr<Replica>& replica) {
@@ -186,18 +242,13 @@ Status ReplicaStore::Drop(const std::shared_ptr<Replica>& replica) {
       return gone;
     }
     if (gone && bytes) disk.AddUsed(-static_cast<int64_t>(*bytes));
-  }
-  disk.RemoveDirty(*replica);
-  disk.AddReplicas(-1);
-  Shard& shard = ShardOf(replica->chunk);
-  std::lock_guard lock(shard.mutex);
-  auto [begin, end] = shard.entries.equal_range(replica->chunk.value);
-  for (auto it = begin; it != end; ++it) {
-    if (it->second.instance == replica->instance) {
-      shard.entries.erase(it);
-      break;
+    io.unlock();
+    if (Status synced = disk.files().SyncDirectory(disk.ReplicaDirectory(replica->chunk)); !synced) {
+      disk.Note(synced.error());
+      return synced;
     }
   }
+  Erase(*replica);
   return {};
 }
 

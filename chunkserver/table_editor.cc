@@ -24,6 +24,7 @@ Status TableEditor::Set(uint32_t block, uint64_t checksum) {
   if (entry == 0) effect_.allocated_bytes += kBlockSize;
   if (checksum == 0) effect_.allocated_bytes -= kBlockSize;
   entry = checksum;
+  regions_.set(RegionOf(block));
   changed_ |= 1ull << TablePageOf(block);
   return {};
 }

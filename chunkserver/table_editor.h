@@ -19,6 +19,8 @@ class TableEditor {
   Result<uint64_t> Get(uint32_t block);
   Status Set(uint32_t block, uint64_t checksum);
   Status Flush();
+  // Where entries are changed.
+  const RegionSet& regions() const { return regions_; }
   // What the changes amount to, once flushed.
   const WriteEffect& effect() const { return effect_; }
 
@@ -28,6 +30,7 @@ class TableEditor {
   ReplicaFile& file_;
   std::array<std::unique_ptr<TablePage>, kTablePages> pages_;
   uint64_t changed_ = 0;
+  RegionSet regions_;
   WriteEffect effect_;
 };
 

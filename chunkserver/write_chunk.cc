@@ -66,7 +66,7 @@ void JudgeFailure(ReplicaStore& store, const std::shared_ptr<Replica>& replica, 
   if (!exists) {
     // Nothing was made: the next attempt may choose another disk.
     if (Status gone = store.Drop(replica); !gone) LogWarning("{}", gone.error().message);
-  } else if (error.code != ErrorCode::kNoSpace && error.code != ErrorCode::kNoReplica) {
+  } else if (!IsScarcity(error.code) && error.code != ErrorCode::kNoReplica) {
     store.MarkBad(replica, error);
   }
 }
@@ -75,6 +75,15 @@ void Tell(const WriteJobs& ended, const Status& first, const Status& others) {
   for (const auto& job : ended) {
     for (auto& waiter : job->waiters) waiter(job == ended.front() ? first : others);
   }
+}
+
+// Tells all that wait for the write, of a retry too.
+void GiveUp(Replica& replica, const std::shared_ptr<WriteJob>& job) {
+  {
+    std::lock_guard lock(replica.mutex);
+    if (!replica.order.GiveUp(job)) return;
+  }
+  Tell({job}, Fail(ErrorCode::kChainFailed, "the writes before it did not arrive in time"), {});
 }
 
 }  // namespace
@@ -122,13 +131,29 @@ struct Service::LocalWrite {
   Completion done;
 };
 
-Status Service::CheckHeadCanWrite(const Replica& replica, const pb::WriteChunkRequest& message, size_t bytes) {
-  if (replica.disk.work().overloaded() || node_.head_bytes.load() > kMaxHeadBytes) {
+// Asked before the write has a place in the order: a refusal leaves nothing behind.
+Status Service::CheckCanWrite(const Disk& disk, const pb::WriteChunkRequest& message, size_t bytes) {
+  const bool head = message.number() == 0;
+  if (head && (disk.work().overloaded() || node_.head_bytes.load() > kMaxHeadBytes)) {
     node_.metrics.overloaded.Add();
     return Fail(ErrorCode::kOverloaded, "too many writes are waiting");
   }
   // Zeros and truncations give space back.
-  return message.kind() == pb::WRITE_DATA ? replica.disk.CheckSpace(bytes, false) : Status();
+  return message.kind() == pb::WRITE_DATA ? disk.CheckSpace(bytes, !head) : Status();
+}
+
+Result<std::shared_ptr<Replica>> Service::TargetOf(const pb::WriteChunkRequest& message, size_t bytes) {
+  ChunkId chunk{message.chunk()};
+  InstanceId instance{message.instance()};
+  std::shared_ptr<Replica> replica = node_.store->Find(chunk, instance);
+  if (!replica && !message.create()) return Fail(ErrorCode::kNoReplica, fmt::format("no replica of chunk {:x} here", chunk.value));
+  Disk* disk = replica ? &replica->disk : nullptr;
+  if (!disk) {
+    TRY_ASSIGN(disk, node_.store->ChooseDisk(bytes, message.number() != 0));
+  }
+  TRY(CheckCanWrite(*disk, message, bytes));
+  if (replica) return replica;
+  return node_.store->FindOrCreate(chunk, instance, ChunkVersion{message.version()}, *disk);
 }
 
 // Takes the write in, and sets the disk to work if it is not.
@@ -141,6 +166,10 @@ Status Service::AdmitWrite(LocalWrite& local, const WriteTicket& ticket, WriteOp
   if (replica.version != ticket.version) {
     return Fail(ErrorCode::kVersionMismatch,
                 fmt::format("the replica has version {}, not {}", replica.version.value, ticket.version.value));
+  }
+  // Looked at when the replica can be found: a recovery raises the floor first, then looks for it.
+  if (!replica.exists && !node_.create_floor.Allows(ticket.lease)) {
+    return Fail(ErrorCode::kLeaseLapsed, fmt::format("write lease {} is too old to make a replica", ticket.lease));
   }
   TRY_ASSIGN(local.admission, replica.order.Admit(ticket, std::move(operation)));
   if (!local.admission.job) return {};
@@ -162,7 +191,6 @@ Task<Status> Service::FinishLocal(LocalWrite& local, SteadyTime deadline, bool s
   if (local.admission.job) {
     std::shared_ptr<Replica> replica = local.replica;
     std::shared_ptr<WriteJob> job = local.admission.job;
-    Completion done = local.done;
     std::unique_ptr<EventLoop::Timer> timer;
     bool waits;
     {
@@ -170,12 +198,9 @@ Task<Status> Service::FinishLocal(LocalWrite& local, SteadyTime deadline, bool s
       waits = replica->order.IsWaiting(job);
     }
     if (waits) {
-      timer = loop_.RunAfter(std::min(Remaining(deadline), kPredecessorTimeout), [replica, job, done] {
-        std::lock_guard lock(replica->mutex);
-        if (replica->order.GiveUp(job)) done.Set(Fail(ErrorCode::kChainFailed, "the writes before it did not arrive in time"));
-      });
+      timer = loop_.RunAfter(std::min(Remaining(deadline), kPredecessorTimeout), [replica, job] { GiveUp(*replica, job); });
     }
-    OneShot<Status>& shot = done.shot();
+    OneShot<Status>& shot = local.done.shot();
     co_return co_await shot;
   }
   if (!sync) co_return Status();
@@ -237,23 +262,14 @@ Task<void> Service::WriteChunk(Request request) {
     co_return;
   }
   const bool head = message.number() == 0;
-  ChunkId chunk{message.chunk()};
-  InstanceId instance{message.instance()};
-  ChunkVersion version{message.version()};
   LocalWrite local(loop_);
-  if (message.create()) {
-    auto made = node_.store->FindOrCreate(chunk, instance, version, !head);
-    if (made) local.replica = *made;
-    if (!made) ok = Fail(made.error());
-  } else {
-    local.replica = node_.store->Find(chunk, instance);
-    if (!local.replica) ok = Fail(ErrorCode::kNoReplica, fmt::format("no replica of chunk {:x} here", chunk.value));
-  }
-  if (ok && head) ok = CheckHeadCanWrite(*local.replica, message, operation.payload.size());
+  auto target = TargetOf(message, operation.payload.size());
+  if (target) local.replica = std::move(*target);
+  if (!target) ok = Fail(std::move(target).error());
   const int64_t counted = ok && head ? static_cast<int64_t>(operation.payload.size()) : 0;
   node_.head_bytes.fetch_add(counted);
-  WriteTicket ticket{version,           message.lease(),  SessionId{message.session()}, message.write_id(),
-                     message.number(), message.numbering()};
+  WriteTicket ticket{ChunkVersion{message.version()}, message.lease(),  SessionId{message.session()},
+                     message.write_id(),              message.number(), message.numbering()};
   for (int attempt = 0; ok && attempt < 8; ++attempt) {
     ok = co_await EnsureLoaded(local.replica);
     if (!ok) break;

@@ -211,7 +211,8 @@ Task<void> Writer::Run(StatePtr state, std::shared_ptr<ChunkWriter> writer) {
       if (!recovered) GiveUp(state, *writer, recovered.error());
       continue;
     }
-    if (!location || !location->chunk || location->lease == 0) {
+    // A grant is of a session: without one, nothing would fence the write.
+    if (!location || !location->chunk || location->lease == 0 || core_.session.id() == 0) {
       SteadyTime deadline = StartClock(*writer->queue.front());
       Result<LocationPtr> granted = co_await locator_.Grant(state, writer->index);
       if (granted) continue;

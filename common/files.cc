@@ -21,7 +21,7 @@ std::unexpected<Error> FailErrno(std::string_view call, const std::string& path)
 
 class PosixFile : public File {
  public:
-  PosixFile(int fd, std::string path) : fd_(fd), path_(std::move(path)) {}
+  PosixFile(int fd, std::string path, bool writable) : fd_(fd), path_(std::move(path)), writable_(writable) {}
   ~PosixFile() override { close(fd_); }
 
   Result<size_t> Read(uint64_t offset, std::span<uint8_t> into) override {
@@ -51,6 +51,7 @@ class PosixFile : public File {
   }
 
   Status Write(uint64_t offset, std::span<const uint8_t> bytes) override {
+    TRY(CheckWritable());
     size_t done = 0;
     while (done < bytes.size()) {
       ssize_t n = pwrite(fd_, bytes.data() + done, bytes.size() - done, static_cast<off_t>(offset + done));
@@ -64,9 +65,11 @@ class PosixFile : public File {
   Status SyncData() override { return fdatasync(fd_) == 0 ? Status() : FailErrno("fdatasync", path_); }
   Status SyncFileSystem() override { return syncfs(fd_) == 0 ? Status() : FailErrno("syncfs", path_); }
   Status Truncate(uint64_t size) override {
+    TRY(CheckWritable());
     return ftruncate(fd_, static_cast<off_t>(size)) == 0 ? Status() : FailErrno("truncate", path_);
   }
   Status PunchHole(uint64_t offset, uint64_t length) override {
+    TRY(CheckWritable());
     int mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
     if (fallocate(fd_, mode, static_cast<off_t>(offset), static_cast<off_t>(length)) == 0) return {};
     return FailErrno("punch a hole in", path_);
@@ -83,8 +86,13 @@ class PosixFile : public File {
   }
 
  private:
+  Status CheckWritable() const {
+    return writable_ ? Status() : Fail(ErrorCode::kReadOnly, path_ + " was opened to be read only");
+  }
+
   int fd_;
   std::string path_;
+  bool writable_;
 };
 
 class PosixFiles : public Files {
@@ -95,7 +103,7 @@ class PosixFiles : public Files {
     if (mode == Mode::kCreate) flags |= O_CREAT | O_EXCL;
     int fd = open(path.c_str(), flags, 0640);
     if (fd < 0) return FailErrno("open", path);
-    return std::make_unique<PosixFile>(fd, path);
+    return std::make_unique<PosixFile>(fd, path, mode != Mode::kRead);
   }
 
   Result<std::vector<std::string>> List(const std::string& path) override {
@@ -142,7 +150,7 @@ class PosixFiles : public Files {
   Result<std::unique_ptr<File>> Lock(const std::string& path) override {
     int fd = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0640);
     if (fd < 0) return FailErrno("open", path);
-    auto file = std::make_unique<PosixFile>(fd, path);
+    auto file = std::make_unique<PosixFile>(fd, path, true);
     if (flock(fd, LOCK_EX | LOCK_NB) == 0) return file;
     if (errno == EWOULDBLOCK) return Fail(ErrorCode::kBusy, path + " is locked by another process");
     return FailErrno("lock", path);

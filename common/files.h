@@ -50,7 +50,8 @@ class Files {
  public:
   virtual ~Files() = default;
 
-  enum class Mode { kRead, kReadWrite, kCreate };  // kCreate: kExists if it is there
+  // kCreate: kExists if it is there. Writes to a file opened with kRead are kReadOnly.
+  enum class Mode { kRead, kReadWrite, kCreate };
   virtual Result<std::unique_ptr<File>> Open(const std::string& path, Mode mode) = 0;
   // Names in a directory, without "." and "..", in no order.
   virtual Result<std::vector<std::string>> List(const std::string& path) = 0;

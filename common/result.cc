@@ -96,6 +96,16 @@ ErrorCode ErrorFromWire(uint32_t number) {
 }
 
 ErrorCode ErrorFromErrno(int error) {
+  switch (error) {
+    case EMFILE:
+    case ENFILE:
+    case ENOMEM:
+      return ErrorCode::kOverloaded;  // passes, and says nothing of the file or the disk
+    case EDQUOT:
+      return ErrorCode::kNoSpace;
+    default:
+      break;
+  }
   for (const Row& row : kTable) {
     if (row.errno_value == error) return row.code;
   }

@@ -116,17 +116,25 @@ Status ServerOps::CheckRegistration(const CallInfo& info, const pb::RegisterRequ
   return {};
 }
 
-Task<Result<ServerId>> ServerOps::RecordServer(const pb::RegisterRequest* request) {
+Task<Result<ServerId>> ServerOps::RecordServer(const pb::RegisterRequest* request, uint64_t* create_floor) {
   const ServerEntry* known = state_.registry.FindByUuid(request->server_uuid());
   ServerId id = known ? known->id : ServerId();
   std::function<Status(View&)> op = [&](View& view) -> Status {
     ServerId server = id;
     int64_t registered = view.now_ns();
+    bool same_process = false;
     if (server) {
       TRY_ASSIGN(const pb::ServerRecord* before, view.GetServer(server));
       if (before) registered = before->registered_ns();
+      same_process = before && before->start_id() == request->start_id();
     } else {
       TRY_ASSIGN(server, view.NewServerId());  // another one in each attempt: nothing of it may be read
+    }
+    // A new process knows of no recovery before it: what was granted until now must not make a replica that one of them
+    // has found to be absent.
+    *create_floor = 0;
+    if (!same_process) {
+      TRY_ASSIGN(*create_floor, view.NewLease());
     }
     auto* record = view.Put<pb::ServerRecord>(ServerKey(server));
     record->set_uuid(request->server_uuid());
@@ -157,7 +165,8 @@ Task<Result<TxnId>> ServerOps::RegisterServer(CallInfo info, const pb::RegisterR
   if (!registering_.insert(request.server_uuid()).second) {
     co_return Fail(ErrorCode::kNotReady, "another registration of this server is under way");
   }
-  Task<Result<ServerId>> record = RecordServer(&request);
+  uint64_t create_floor = 0;
+  Task<Result<ServerId>> record = RecordServer(&request, &create_floor);
   Result<ServerId> id = co_await record;
   registering_.erase(request.server_uuid());
   if (!id) co_return Fail(id.error());
@@ -194,6 +203,7 @@ Task<Result<TxnId>> ServerOps::RegisterServer(CallInfo info, const pb::RegisterR
   response.set_server(id->value);
   response.set_cluster_uuid(state_.context.rpc.cluster_uuid);
   response.set_incarnation(state_.context.rpc.incarnation);
+  response.set_create_floor(create_floor);
   response.set_lease_ms(*has_orders ? 0 : Milliseconds(state_.context.options.server_lease));
   response.set_heartbeat_ms(Milliseconds(state_.context.options.heartbeat_interval));
   co_return TxnId();

@@ -70,6 +70,7 @@ class FakeConnection : public Connection {
   pb::Role peer_role() const override { return role_; }
   const std::string& peer_name() const override { return name_; }
   size_t queued_bytes() const override { return 0; }
+  SteadyTime last_received() const override { return {}; }
 
   // The test's thread: waits until at most `left` of `sent` requests are not answered. False: not in time.
   bool Wait(uint64_t sent, uint64_t left, Duration time) {

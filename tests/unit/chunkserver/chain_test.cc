@@ -106,6 +106,26 @@ TEST_F(ChainTest, MembersApplyInOrderWhateverTheOrderOfArrival) {
   EXPECT_EQ(*Read(2, 7, 0, 8), "44444444");
 }
 
+// A write is given up when the first who waits for it has no more time; its retry hears of it then too.
+TEST_F(ChainTest, AWriteWhosePredecessorsDoNotComeIsGivenUpForAll) {
+  pb::WriteChunkRequest second = WriteRequest({2}, 7, 0, "x");
+  second.set_create(true);
+  second.set_number(2);
+  second.set_numbering(5);
+  auto send = [&](Duration timeout) {
+    Payload payload;
+    payload.push_back(Buffer::CopyOf("x"));
+    auto reply = Call<pb::WriteChunkResponse>(2, pb::WRITE_CHUNK, second, std::move(payload), timeout);
+    return reply ? ErrorCode::kOk : reply.error().code;
+  };
+  auto begin = std::chrono::steady_clock::now();
+  std::thread retry([&] { EXPECT_EQ(send(30s), ErrorCode::kChainFailed); });
+  Await([&] { return members_[2].server->metrics().Text().find("replicas{directory=\"/data\"} 1\n") != std::string::npos; });
+  EXPECT_NE(send(300ms), ErrorCode::kOk);
+  retry.join();
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, 4s);
+}
+
 TEST_F(ChainTest, AMemberThatIsDownFailsTheChain) {
   ASSERT_TRUE(Write(all_, 7, 0, "first").has_value());
   StopMember(1);
@@ -142,12 +162,7 @@ TEST_F(ChainTest, SyncedWritesSurviveAPowerCutEverywhere) {
   ASSERT_TRUE(Write(all_, 7, 0, bytes, true, true).has_value());
   ASSERT_TRUE(Write(all_, 8, 0, bytes, true, false).has_value());
   for (size_t i : all_) {
-    pb::SyncChunkRequest sync;
-    auto& one = *sync.add_chunks();
-    one.set_chunk(8);
-    one.set_version(1);
-    one.set_instance(100 + i);
-    auto synced = Call<pb::SyncChunkResponse>(i, pb::SYNC_CHUNK, sync);
+    Status synced = Sync(i, 8);
     ASSERT_TRUE(synced.has_value()) << synced.error().message;
   }
   for (size_t i : all_) {
@@ -169,6 +184,26 @@ TEST_F(ChainTest, SyncReplicasSyncsEverything) {
   StartMember(0);
   WaitRegistered(0);
   for (uint64_t c = 1; c <= 5; ++c) EXPECT_EQ(*Read(0, c, 0, 3), "abc");
+}
+
+// A process that is killed leaves its writes to the operating system: the next one's syncs cover them.
+TEST_F(ChainTest, WritesFromBeforeARestartAreSynced) {
+  for (uint64_t c = 1; c <= 5; ++c) ASSERT_TRUE(Write(all_, c, 0, "abc").has_value());
+  auto restart = [&](size_t i, bool power_cut) {
+    StopMember(i);
+    if (power_cut) members_[i].files->PowerCut();
+    StartMember(i);
+    WaitRegistered(i);
+  };
+  for (size_t i : all_) restart(i, false);
+  Status synced = Sync(0, 3);
+  ASSERT_TRUE(synced.has_value()) << synced.error().message;
+  auto all = Order<pb::SyncReplicasResponse>(1, pb::SYNC_REPLICAS, pb::SyncReplicasRequest());
+  ASSERT_TRUE(all.has_value()) << all.error().message;
+  for (size_t i : all_) restart(i, true);
+  EXPECT_EQ(*Read(0, 3, 0, 3), "abc");
+  EXPECT_EQ(Read(0, 4, 0, 3).error().code, ErrorCode::kNoReplica) << "nobody asked for it";
+  for (uint64_t c = 1; c <= 5; ++c) EXPECT_EQ(*Read(1, c, 0, 3), "abc");
 }
 
 TEST_F(ChainTest, ReadsThatAreNotCachedGoToTheDisk) {

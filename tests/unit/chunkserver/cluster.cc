@@ -49,6 +49,7 @@ void FakeMeta::Answer(Request request) {
     case pb::REGISTER: {
       pb::RegisterRequest message;
       ASSERT_TRUE(request.Parse(message).has_value());
+      if (refuse_heartbeats && !registrations_.empty()) return request.AnswerError({ErrorCode::kNotPermitted, "not you"});
       registrations_.push_back(message);
       connections_[message.name()] = request.connection();
       uint32_t& id = ids_[message.server_uuid()];
@@ -58,11 +59,13 @@ void FakeMeta::Answer(Request request) {
       response.set_cluster_uuid(context_.cluster_uuid);
       response.set_lease_ms(lease_ms);
       response.set_heartbeat_ms(heartbeat_ms);
+      response.set_create_floor(create_floor);
       return request.Answer(response);
     }
     case pb::HEARTBEAT: {
       pb::HeartbeatRequest message;
       ASSERT_TRUE(request.Parse(message).has_value());
+      if (refuse_heartbeats) return request.AnswerError({ErrorCode::kNotPermitted, "not you"});
       heartbeats_[message.server()] = message;
       heartbeats.fetch_add(1);
       pb::HeartbeatResponse response;
@@ -74,6 +77,7 @@ void FakeMeta::Answer(Request request) {
       pb::ReportBadReplicaRequest message;
       ASSERT_TRUE(request.Parse(message).has_value());
       bad_.push_back(message);
+      if (refuse_reports.fetch_sub(1) > 0) return request.AnswerError({ErrorCode::kNotReady, "not now"});
       return request.Answer(pb::ReportBadReplicaResponse());
     }
     case pb::INVENTORY_DIGEST: {
@@ -150,6 +154,7 @@ void ClusterTest::StartMember(size_t i, uint64_t capacity) {
   options.host = "host-" + std::to_string(i);
   options.network_loops = i == 1 ? 2 : 1;
   options.heartbeat = 20ms;
+  options.clean_after = clean_after_;
   options.reserved_bytes = 1 << 20;
   options.files = member.files.get();
   member.server = std::make_unique<ChunkServer>(options);
@@ -193,6 +198,16 @@ Status ClusterTest::Send(size_t member, const pb::WriteChunkRequest& message, co
   if (!bytes.empty()) payload.push_back(Buffer::CopyOf(bytes));
   auto reply = Call<pb::WriteChunkResponse>(member, pb::WRITE_CHUNK, message, std::move(payload));
   return reply ? Status() : Fail(reply.error());
+}
+
+Status ClusterTest::Sync(size_t member, uint64_t chunk) {
+  pb::SyncChunkRequest sync;
+  auto& one = *sync.add_chunks();
+  one.set_chunk(chunk);
+  one.set_version(version_);
+  one.set_instance(100 + member);
+  auto synced = Call<pb::SyncChunkResponse>(member, pb::SYNC_CHUNK, sync);
+  return synced ? Status() : Fail(synced.error());
 }
 
 Status ClusterTest::Write(const std::vector<size_t>& chain, uint64_t chunk, uint32_t offset, const std::string& bytes,

@@ -35,7 +35,10 @@ class FakeMeta {
 
   std::atomic<uint64_t> lease_ms{60'000};
   std::atomic<uint64_t> heartbeat_ms{20};
+  std::atomic<uint64_t> create_floor{0};
   std::atomic<bool> want_inventory{false};
+  std::atomic<bool> refuse_heartbeats{false};
+  std::atomic<int> refuse_reports{0};  // so many reports of bad replicas are not taken
   std::atomic<uint64_t> heartbeats{0};
 
  private:
@@ -90,6 +93,7 @@ class ClusterTest : public testing::Test {
                                      const std::string& bytes);
   Status Write(const std::vector<size_t>& chain, uint64_t chunk, uint32_t offset, const std::string& bytes,
                bool create = true, bool sync = false);
+  Status Sync(size_t member, uint64_t chunk);
   Status Send(size_t member, const pb::WriteChunkRequest& message, const std::string& bytes);
   Result<std::string> Read(size_t member, uint64_t chunk, uint32_t offset, uint32_t length);
   std::string PathOf(size_t member, uint64_t chunk) const;
@@ -98,6 +102,7 @@ class ClusterTest : public testing::Test {
   uint32_t version_ = 1;
   uint64_t lease_ = 1;
   uint64_t write_id_ = 0;
+  Duration clean_after_ = 10s;
   std::unique_ptr<FakeMeta> meta_;
   std::vector<Member> members_;
 

@@ -102,6 +102,22 @@ TEST_F(DirectoriesTest, MissingUnreadableForeignOrInUse) {
   }
 }
 
+TEST_F(DirectoriesTest, ReplicasWithoutAnIdentityAreNotANewServers) {
+  std::string a = Make("a");
+  ASSERT_TRUE(Open({a}).has_value());
+  std::filesystem::remove(a + "/identity");
+  EXPECT_TRUE(Open({a}).has_value()) << "nothing in it yet";
+  std::ofstream(a + "/chunks/07/0000000000000107.0000000000000003") << "x";
+  std::filesystem::copy(a + "/identity", root_ + "/kept");
+  std::filesystem::remove(a + "/identity");
+  auto refused = Open({a});
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().code, ErrorCode::kNotEmpty);
+  EXPECT_NE(Why(refused).find("0000000000000107"), std::string::npos) << Why(refused);
+  std::filesystem::copy(root_ + "/kept", a + "/identity");
+  EXPECT_TRUE(Open({a}).has_value());
+}
+
 TEST_F(DirectoriesTest, UnfinishedCopiesGoReplicasAreFound) {
   std::string a = Make("a");
   ASSERT_TRUE(Open({a}).has_value());
@@ -133,7 +149,7 @@ class StoreTest : public testing::Test {
   }
   // A replica with a file.
   std::shared_ptr<Replica> Make(uint64_t chunk) {
-    auto replica = store_->FindOrCreate(ChunkId{chunk}, InstanceId{1}, ChunkVersion{1}, false);
+    auto replica = store_->FindOrCreate(ChunkId{chunk}, InstanceId{1}, ChunkVersion{1}, *store_->disks()[0]);
     EXPECT_TRUE(replica.has_value());
     std::unique_lock io((*replica)->io);
     EXPECT_TRUE(store_->CreateFile(*replica).has_value());
@@ -176,7 +192,21 @@ TEST_F(StoreTest, AFailedSyncMakesABadReplicaForEver) {
   EXPECT_EQ(broken->disk.Available(), 0u) << "nothing new is placed there";
   files_.fails = nullptr;
   EXPECT_FALSE(store_->Sync(broken).has_value()) << "never called again and hoped";
+  EXPECT_TRUE(store_->SyncAll(broken->disk).has_value()) << "reported, and nobody else's concern";
   EXPECT_TRUE(store_->Load(good).has_value()) << "what can be read is read";
+}
+
+TEST_F(StoreTest, TooManyOpenFilesSaysNothingOfAReplica) {
+  auto replica = Make(1);
+  Dirty(replica);
+  files_.fails = [](const std::string& call, const std::string&) { return call == "sync directory" ? EMFILE : 0; };
+  auto refused = store_->Sync(replica);
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().code, ErrorCode::kOverloaded);
+  EXPECT_TRUE(bad_.empty());
+  EXPECT_FALSE(replica->disk.failed());
+  files_.fails = nullptr;
+  EXPECT_TRUE(store_->Sync(replica).has_value());
 }
 
 TEST_F(StoreTest, SyncAllSyncsAllAndTheirNames) {
@@ -198,6 +228,18 @@ TEST_F(StoreTest, SyncAllSyncsAllAndTheirNames) {
   EXPECT_EQ(files_.syncs() - before, 1u) << "clean";
 }
 
+TEST_F(StoreTest, AFirstSyncOfAllThatFailsDoubtsWhatAnEarlierProcessWrote) {
+  for (uint64_t c = 1; c <= 3; ++c) Dirty(Make(c));
+  store_.reset();
+  ASSERT_NO_FATAL_FAILURE(Start({{"/d", 0}}));
+  ASSERT_TRUE(store_->Sync(store_->Find(ChunkId{2}, InstanceId{1})).has_value());
+  files_.fails = [](const std::string& call, const std::string&) { return call == "sync" ? EIO : 0; };
+  Disk& disk = *store_->disks()[0];
+  EXPECT_FALSE(store_->SyncAll(disk).has_value());
+  EXPECT_TRUE(disk.failed());
+  EXPECT_EQ(bad_, (std::vector<uint64_t>{1, 3})) << "not the one that was synced since";
+}
+
 TEST_F(StoreTest, DropRemovesExactlyThatInstance) {
   auto replica = Make(5);
   EXPECT_EQ(store_->Find(ChunkId{5}, InstanceId{2}), nullptr);
@@ -208,10 +250,27 @@ TEST_F(StoreTest, DropRemovesExactlyThatInstance) {
   for (auto& path : files_.Paths()) EXPECT_EQ(path.find("/d/chunks/05/"), std::string::npos) << path;
 }
 
+TEST_F(StoreTest, ADropIsDurable) {
+  auto replica = Make(5);
+  Dirty(replica);
+  ASSERT_TRUE(store_->Sync(replica).has_value());
+  ASSERT_TRUE(store_->Drop(replica).has_value());
+  files_.PowerCut();
+  for (auto& path : files_.Paths()) EXPECT_EQ(path.find("/d/chunks/05/"), std::string::npos) << path;
+}
+
+TEST_F(StoreTest, ADropThatIsRepeatedCountsOnce) {
+  auto replica = Make(5);
+  ASSERT_TRUE(store_->Drop(replica).has_value());
+  ASSERT_TRUE(store_->Drop(replica).has_value());
+  Make(6);
+  EXPECT_EQ(store_->disks()[0]->Report().replicas(), 1u);
+}
+
 TEST_F(StoreTest, ADiskThatIsFullTakesNothingNew) {
   files_.capacity = 0;
   store_->disks()[0]->RefreshSpace();
-  auto refused = store_->FindOrCreate(ChunkId{7}, InstanceId{1}, ChunkVersion{1}, false);
+  auto refused = store_->ChooseDisk(0, false);
   ASSERT_FALSE(refused.has_value());
   EXPECT_EQ(refused.error().code, ErrorCode::kNoSpace);
   EXPECT_EQ(store_->disks()[0]->Report().free_bytes(), 0u);

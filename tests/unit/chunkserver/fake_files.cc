@@ -151,7 +151,9 @@ void FakeFiles::PowerCut(std::mt19937_64* random) {
   for (auto& [path, node] : names_) {
     Pages after = node->synced_pages;
     for (const auto& [number, page] : node->pages) {
-      if (keep()) after[number] = page;
+      for (uint64_t at = 0; at < kPage; at += sector) {
+        if (keep()) after.try_emplace(number, kPage, '\0').first->second.replace(at, sector, page, at, sector);
+      }
     }
     node->size = keep() ? node->size : node->synced_size;
     std::erase_if(after, [&](const auto& p) { return p.first * kPage >= node->size; });
@@ -165,6 +167,9 @@ void FakeFiles::PowerCut(std::mt19937_64* random) {
 Result<std::unique_ptr<File>> FakeFiles::Open(const std::string& path, Mode mode) {
   std::lock_guard guard(mutex_);
   TRY(Check("open", path));
+  if (mode != Mode::kRead) {
+    TRY(Check("open to write", path));
+  }
   auto it = names_.find(path);
   if (mode == Mode::kCreate) {
     if (it != names_.end()) return Fail(ErrnoError(EEXIST, "open " + path));
@@ -216,6 +221,7 @@ Status FakeFiles::Unlink(const std::string& path) {
 
 Status FakeFiles::SyncDirectory(const std::string& path) {
   std::lock_guard guard(mutex_);
+  TRY(Check("sync directory", path));
   std::erase_if(synced_names_, [&](const auto& n) { return DirectoryOf(n.first) == path; });
   for (const auto& [name, node] : names_) {
     if (DirectoryOf(name) == path) synced_names_[name] = node;

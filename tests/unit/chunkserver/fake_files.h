@@ -20,10 +20,11 @@ class FakeFiles : public Files {
  public:
   FakeFiles() { directories_.insert(""); }  // the root
 
-  // Every call of which `fails(call, path)` is not zero gives that errno. Calls: "open", "read", "write", "sync", "space",
-  // "punch", "truncate", "unlink", "rename", "list".
+  // Every call of which `fails(call, path)` is not zero gives that errno. Calls: "open", "open to write", "read", "write",
+  // "sync", "sync directory", "space", "punch", "truncate", "unlink", "rename", "list".
   std::function<int(const std::string& call, const std::string& path)> fails;
   uint64_t capacity = 1ull << 40;  // bytes of all pages
+  uint64_t sector = 4096;          // a power cut keeps or loses each of these as a whole; below 4096, pages are torn
   bool cached = true;              // false: ReadCached never has anything
 
   void FlipBit(const std::string& path, uint64_t offset, int bit = 0);

@@ -70,7 +70,7 @@ TEST(Layout, ANewerFormatIsRefusedByName) {
 
 TEST(Layout, StateByteByByte) {
   ReplicaState state{.sequence = 7, .version = ChunkVersion{3}, .synced_through = 55, .table_pages = 0x5};
-  state.dirty_regions.fill(0xff);
+  state.dirty_regions.set();
   Page page;
   state.Encode(page);
   EXPECT_EQ(std::string(reinterpret_cast<char*>(page.data()), 8), "SHOALSTA");

@@ -126,6 +126,50 @@ TEST_F(RecoveryTest, FreezingWhatIsNotThere) {
   EXPECT_EQ(Raise(0, 99, 2, 5).error().code, ErrorCode::kNoReplica);
 }
 
+// What a recovery has found to be absent does not come into being afterwards by a write that was granted before it.
+TEST_F(RecoveryTest, OldGrantsMakeNoReplica) {
+  ASSERT_TRUE(Freeze(1, 99, 5).has_value());
+  lease_ = 5;
+  Status late = Write({1}, 99, 0, "abc");
+  ASSERT_FALSE(late.has_value());
+  EXPECT_EQ(late.error().code, ErrorCode::kLeaseLapsed);
+  EXPECT_FALSE(Write({0, 1}, 99, 0, "abc").has_value());  // also as a member
+  lease_ = 6;
+  EXPECT_TRUE(Write({1}, 99, 0, "abc").has_value());
+}
+
+TEST_F(RecoveryTest, ANewProcessMakesNoReplicaForOldGrants) {
+  meta_->create_floor = 40;
+  StopMember(0);
+  StartMember(0);
+  WaitRegistered(0);
+  lease_ = 40;
+  EXPECT_EQ(Write({0}, 99, 0, "abc").error().code, ErrorCode::kLeaseLapsed);
+  lease_ = 41;
+  EXPECT_TRUE(Write({0}, 99, 0, "abc").has_value());
+}
+
+// A first write that was refused, or never came to be applied, leaves nothing that a copy would find in its place.
+TEST_F(RecoveryTest, AFirstWriteThatFailedLeavesNothing) {
+  ASSERT_TRUE(Write({0, 1}, 7, 0, "abc").has_value());
+  pb::WriteChunkRequest second = WriteRequest({2}, 7, 3, "def");
+  second.set_create(true);
+  second.set_number(2);
+  second.set_numbering(5);
+  Payload payload;
+  payload.push_back(Buffer::CopyOf("def"));
+  EXPECT_FALSE(Call<pb::WriteChunkResponse>(2, pb::WRITE_CHUNK, second, std::move(payload), 300ms).has_value());
+  for (size_t i : {0, 1}) ASSERT_TRUE(Freeze(i, 7, 50).has_value());
+  auto frozen = Freeze(2, 7, 50);
+  ASSERT_TRUE(frozen.has_value()) << frozen.error().message;
+  EXPECT_FALSE(frozen->message.exists());
+  ASSERT_TRUE(Raise(0, 7, 2, 50).has_value());
+  version_ = 2;
+  auto copied = Order<pb::ReplicateResponse>(2, pb::REPLICATE, CopyRequest(2, 0, 7));
+  ASSERT_TRUE(copied.has_value()) << copied.error().message;
+  EXPECT_EQ(*Read(2, 7, 0, 3), "abc");
+}
+
 TEST_F(RecoveryTest, ARaisedVersionSurvivesAPowerCut) {
   ASSERT_TRUE(Write(all_, 7, 0, "abc").has_value());
   ASSERT_TRUE(Freeze(0, 7, 50).has_value());
@@ -187,6 +231,125 @@ TEST_F(RecoveryTest, ACopyOfABadSourceFails) {
   EXPECT_EQ(meta_->bad_reports()[0].replica().instance(), 100u);
   EXPECT_FALSE(members_[2].server->metrics().Text().find("disk_failed{directory=\"/data\"} 1") != std::string::npos);
   ASSERT_TRUE(Order<pb::ReplicateResponse>(2, pb::REPLICATE, CopyRequest(2, 1, 7)).has_value());
+}
+
+// The source has another write whenever the copy looks: the copy is made all the same, and a recovery levels it.
+TEST_F(RecoveryTest, AChunkThatIsAlwaysWrittenIsCopied) {
+  std::string bytes = RandomBytes(100000, 5);
+  ASSERT_TRUE(Write({0, 1}, 7, 0, bytes).has_value());
+  members_[2].files->fails = [&](const std::string& call, const std::string& path) {
+    if (call != "write" || path.find("/tmp/") == std::string::npos) return 0;
+    std::string next = RandomBytes(100, write_id_);
+    EXPECT_TRUE(Write({0, 1}, 7, 5000, next).has_value());
+    bytes.replace(5000, 100, next);
+    return 0;
+  };
+  pb::ReplicateRequest copy = CopyRequest(2, 0, 7);
+  auto refused = Order<pb::ReplicateResponse>(2, pb::REPLICATE, copy);
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().code, ErrorCode::kNotReady);
+  EXPECT_NE(members_[2].server->metrics().Text().find("used_bytes{directory=\"/data\"} 0\n"), std::string::npos)
+      << "a copy that failed takes no space";
+  copy.set_take_behind(true);
+  copy.set_order(++order_);
+  auto copied = Order<pb::ReplicateResponse>(2, pb::REPLICATE, copy);
+  ASSERT_TRUE(copied.has_value()) << copied.error().message;
+  EXPECT_TRUE(copied->message.behind());
+  members_[2].files->fails = nullptr;
+  EXPECT_EQ(Write(all_, 7, 0, "no").error().code, ErrorCode::kChainFailed);
+  bytes.replace(0, 2, "no");  // by those that had applied it
+  for (size_t i : {0, 1}) ASSERT_TRUE(Freeze(i, 7, 50).has_value());
+  ASSERT_TRUE(Raise(0, 7, 2, 50).has_value());
+  for (size_t i : {1, 2}) ASSERT_TRUE(Raise(i, 7, 2, 50, 0).has_value());
+  version_ = 2;
+  for (size_t i : all_) EXPECT_EQ(*Read(i, 7, 0, 100000), bytes);
+}
+
+// Overwrites that were not synced may come back old or new, on each member differently, but never as errors.
+TEST_F(RecoveryTest, APowerCutEverywhereInTheMiddleOfOverwrites) {
+  constexpr uint32_t kSlot = 128 << 10;
+  constexpr uint32_t kSize = 8 * kSlot;
+  clean_after_ = 0ms;
+  uint64_t accepted = 0;
+  for (uint64_t seed = 1; seed <= 16; ++seed) {
+    SCOPED_TRACE(seed);
+    std::mt19937_64 random(seed);
+    version_ = 1;
+    lease_ = 1;
+    std::string old = RandomBytes(kSize, seed);
+    std::string now = old;
+    ASSERT_TRUE(Write(all_, seed, 0, old).has_value());
+    for (size_t i : all_) ASSERT_TRUE(Sync(i, seed).has_value());
+    uint64_t beats = meta_->heartbeats;
+    if (seed % 4 > 1) Await([&] { return meta_->heartbeats > beats + 20; });  // cleaned meanwhile, mostly
+    for (uint32_t slot = 0; slot < kSize; slot += kSlot) {
+      uint32_t offset = slot + static_cast<uint32_t>(random() % kSlot);
+      uint32_t length = 1 + static_cast<uint32_t>(random() % (slot + kSlot - offset));
+      std::string bytes = RandomBytes(length, random());
+      ASSERT_TRUE(Write(all_, seed, offset, bytes).has_value());
+      now.replace(offset, length, bytes);
+    }
+    for (size_t i : all_) {
+      accepted += Metric(i, "shoal_chunkserver_accepted_blocks_total");
+      StopMember(i);
+      members_[i].files->sector = seed % 2 ? 512 : 4096;
+      members_[i].files->PowerCut(&random);
+      StartMember(i);
+    }
+    for (size_t i : all_) {
+      WaitRegistered(i);
+      auto read = Read(i, seed, 0, kSize);
+      EXPECT_TRUE(read.has_value() || read.error().code == ErrorCode::kNotReady) << read.error().message;
+      auto frozen = Freeze(i, seed, 50);
+      ASSERT_TRUE(frozen.has_value()) << frozen.error().message;
+    }
+    ASSERT_TRUE(Raise(0, seed, 2, 50).has_value());
+    for (size_t i : {1, 2}) ASSERT_TRUE(Raise(i, seed, 2, 50, 0).has_value());
+    version_ = 2;
+    auto first = Read(0, seed, 0, kSize);
+    ASSERT_TRUE(first.has_value()) << first.error().message;
+    for (size_t i : all_) ASSERT_EQ(*Read(i, seed, 0, kSize), *first);
+    for (uint32_t at = 0; at < kSize; at += 512) {
+      std::string piece = first->substr(at, 512);
+      ASSERT_TRUE(piece == old.substr(at, 512) || piece == now.substr(at, 512)) << at;
+    }
+  }
+  EXPECT_GT(accepted, 0u);
+  for (const auto& report : meta_->bad_reports()) EXPECT_FALSE(report.replica().bad()) << report.why();
+}
+
+// A block that was under write at the power cut is taken from a member that has it good, else as it is.
+TEST_F(RecoveryTest, ASourceTakesBlocksThatOthersHaveGood) {
+  std::string bytes = RandomBytes(10 * kBlockSize, 5);
+  ASSERT_TRUE(Write(all_, 7, 0, bytes).has_value());
+  for (size_t i : all_) {
+    StopMember(i);
+    if (i < 2) members_[i].files->FlipBit(PathOf(i, 7), kDataOffset + 3 * kBlockSize);
+    if (i == 0) members_[i].files->FlipBit(PathOf(i, 7), kDataOffset + 5 * kBlockSize);
+    StartMember(i);
+    WaitRegistered(i);
+  }
+  EXPECT_EQ(Read(0, 7, 0, 10 * kBlockSize).error().code, ErrorCode::kNotReady);
+  EXPECT_EQ(*Read(0, 7, 0, 3 * kBlockSize), bytes.substr(0, 3 * kBlockSize));
+  Await([&] { return meta_->bad_reports().size() > 2; });
+  EXPECT_TRUE(meta_->bad_reports()[0].replica().unsettled()) << "until there was a recovery";
+  for (size_t i : all_) ASSERT_TRUE(Freeze(i, 7, 50).has_value());
+  pb::SetVersionRequest raise;
+  raise.set_chunk(7);
+  raise.set_old_version(1);
+  raise.set_new_version(2);
+  raise.set_instance(100);
+  for (size_t i : {1, 2}) {
+    auto& other = *raise.add_others();
+    other.set_instance(100 + i);
+    other.set_address("127.0.0.1:" + std::to_string(members_[i].port));
+  }
+  auto raised = Order<pb::SetVersionResponse>(0, pb::SET_VERSION, raise);
+  ASSERT_TRUE(raised.has_value()) << raised.error().message;
+  version_ = 2;
+  EXPECT_EQ(*Read(0, 7, 0, 10 * kBlockSize), bytes);
+  EXPECT_EQ(Metric(0, "shoal_chunkserver_accepted_blocks_total"), 0u);
+  for (const auto& report : meta_->bad_reports()) EXPECT_FALSE(report.replica().bad()) << report.why();
 }
 
 TEST_F(RecoveryTest, DropHitsOneInstance) {

@@ -175,6 +175,49 @@ TEST_F(ReplicaFileTest, ALostTablePageIsNoHole) {
   EXPECT_TRUE((*loaded)->Read(40 << 20, kBlockSize, ReplicaFile::Wait::kYes, false).has_value());
 }
 
+TEST_F(ReplicaFileTest, ARegionIsAnnouncedBeforeItIsWritten) {
+  ASSERT_TRUE(files_.SyncDirectory("").has_value());
+  EXPECT_TRUE(file_->dirty_regions().all()) << "born so";
+  Apply(Data(0, Pattern(3 << 20, 7)));
+  EXPECT_TRUE(file_->Clean().has_value());
+  EXPECT_TRUE(file_->dirty_regions()[0]) << "not synced";
+  ASSERT_TRUE(file_->Sync(1).has_value());
+  ASSERT_TRUE(file_->Clean().has_value());
+  EXPECT_TRUE(file_->dirty_regions().none());
+  Apply(Data((20 << 20) + 5, "abc"));
+  uint64_t syncs = files_.syncs();
+  Apply(Data((20 << 20) + 100'000, "once is enough, and whoever writes on"));
+  Apply(Data((20 << 20) + 400'000, "need not wait again"));
+  EXPECT_EQ(files_.syncs(), syncs);
+  files_.PowerCut();
+  auto loaded = Load();
+  ASSERT_TRUE(loaded.has_value()) << loaded.error().message;
+  EXPECT_TRUE((*loaded)->dirty_regions()[80]);
+  EXPECT_FALSE((*loaded)->dirty_regions()[0]);
+}
+
+// A page of the table that was torn by the power cut takes nothing along.
+TEST_F(ReplicaFileTest, ATornTablePageIsMended) {
+  std::string bytes = Pattern(100 * kBlockSize, 7);
+  Apply(Data(0, bytes));
+  ASSERT_TRUE(file_->Sync(1).has_value());
+  std::string lost = Pattern(kBlockSize, 8);
+  files_.FlipBit("/r", TablePageOffset(0) + 4090);
+  auto raw = files_.Open("/r", Files::Mode::kReadWrite);
+  ASSERT_TRUE((*raw)->Write(kDataOffset + 3 * kBlockSize, {reinterpret_cast<const uint8_t*>(lost.data()), lost.size()}));
+  file_ = std::move(*Load());
+  EXPECT_EQ(file_->ReadTable().error().code, ErrorCode::kCorrupt);
+  file_->SetDoubted(true);
+  EXPECT_EQ(file_->ReadTable().error().code, ErrorCode::kNotReady);
+  auto doubtful = file_->FindDoubtful();
+  ASSERT_TRUE(doubtful.has_value()) << doubtful.error().message;
+  EXPECT_EQ(*doubtful, (std::vector<uint32_t>{3}));
+  ASSERT_TRUE(file_->Accept(*doubtful).has_value());
+  file_->SetDoubted(false);
+  bytes.replace(3 * kBlockSize, kBlockSize, lost);
+  EXPECT_EQ(Read(0, 100 * kBlockSize), bytes);
+}
+
 TEST_F(ReplicaFileTest, AFullDiskLeavesWhatWasThere) {
   Apply(Data(0, Pattern(kBlockSize, 8)));
   files_.capacity = 0;
@@ -184,6 +227,23 @@ TEST_F(ReplicaFileTest, AFullDiskLeavesWhatWasThere) {
   EXPECT_EQ(Read(0, kBlockSize), Pattern(kBlockSize, 8));
   EXPECT_EQ(Read(kBlockSize, 4 * kBlockSize), std::string(4 * kBlockSize, '\0'));
   Apply(Data(0, Pattern(kBlockSize, 10)));  // an overwrite needs no space
+}
+
+// Part of a write replaces blocks, for the rest there is no room: the blocks before it are readable.
+TEST_F(ReplicaFileTest, AFullDiskInTheMiddleOfAWrite) {
+  std::string old = Pattern(2 * kBlockSize, 8);
+  std::string now = Pattern(6 * kBlockSize, 9);
+  Apply(Data(0, old));
+  files_.capacity = 0;
+  auto failed = file_->Apply(Data(0, now), *intent_);
+  ASSERT_FALSE(failed.has_value());
+  EXPECT_EQ(failed.error().code, ErrorCode::kNoSpace);
+  EXPECT_EQ(Read(0, 2 * kBlockSize), now.substr(0, 2 * kBlockSize));
+  EXPECT_EQ(Read(2 * kBlockSize, 4 * kBlockSize), std::string(4 * kBlockSize, '\0'));
+  files_.capacity = 1ull << 40;
+  Apply(Data(kBlockSize + 10, "goes on"));
+  now.replace(kBlockSize + 10, 7, "goes on");
+  EXPECT_EQ(Read(0, 2 * kBlockSize), now.substr(0, 2 * kBlockSize));
 }
 
 // Killed after any of the calls that a write makes: every block is its old self or its new one, and readable.

@@ -56,6 +56,16 @@ TEST_F(ServerTest, ALapsedLeaseRefusesReadsAndWrites) {
   EXPECT_EQ(*Read(0, 7, 0, 3), "abc");
 }
 
+TEST_F(ServerTest, AServerThatLeavesTheMetaserverServesNoLonger) {
+  ASSERT_TRUE(Write({0}, 7, 0, "abc").has_value());
+  meta_->refuse_heartbeats = true;
+  Await([&] { return !members_[0].server->serving(); });
+  EXPECT_EQ(Read(0, 7, 0, 3).error().code, ErrorCode::kLeaseLapsed);
+  meta_->refuse_heartbeats = false;
+  WaitRegistered(0);
+  EXPECT_EQ(*Read(0, 7, 0, 3), "abc");
+}
+
 TEST_F(ServerTest, ReconnectsToARestartedMetaserver) {
   uint16_t port = meta_->address().port;
   meta_.reset();
@@ -93,6 +103,22 @@ TEST_F(ServerTest, FlippedBitsAreReported) {
     EXPECT_EQ(report.reason(), static_cast<uint32_t>(ErrorCode::kCorrupt));
     EXPECT_GE(Metric(0, "shoal_chunkserver_corrupt_blocks_total"), reports);
   }
+}
+
+TEST_F(ServerTest, ABadReplicaIsReportedUntilTheMetaserverHasTakenItAndAtEachRegistration) {
+  ASSERT_TRUE(Write({0}, 7, 0, RandomBytes(kBlockSize, 1)).has_value());
+  members_[0].files->FlipBit(PathOf(0, 7), 40);
+  meta_->refuse_reports = 2;
+  EXPECT_FALSE(Read(0, 7, 0, kBlockSize).has_value());
+  Await([&] { return meta_->bad_reports().size() == 3; });
+  uint64_t beats = meta_->heartbeats;
+  Await([&] { return meta_->heartbeats > beats + 3; });
+  EXPECT_EQ(meta_->bad_reports().size(), 3u) << "taken: once";
+  uint16_t port = meta_->address().port;
+  meta_.reset();
+  meta_ = std::make_unique<FakeMeta>("cluster-1", port);
+  Await([&] { return meta_->bad_reports().size() == 1; });
+  EXPECT_EQ(meta_->bad_reports()[0].replica().chunk(), 7u);
 }
 
 TEST_F(ServerTest, VerifyOfAGoodReplicaSaysSo) {
@@ -133,6 +159,39 @@ TEST_F(ServerTest, AFullDiskRefusesNewDataAndGoesOn) {
   EXPECT_TRUE(Write({0}, 8, 0, "abc").has_value());
 }
 
+TEST_F(ServerTest, ARefusedFirstWriteLeavesNoReplica) {
+  StopMember(0);
+  StartMember(0, 4 << 20);
+  WaitRegistered(0);
+  ASSERT_TRUE(Write({0}, 7, 0, RandomBytes(1 << 20, 3)).has_value());
+  ASSERT_TRUE(Write({0}, 7, 1 << 20, RandomBytes(1 << 20, 3)).has_value());
+  ASSERT_TRUE(Write({0}, 7, 2 << 20, RandomBytes(1 << 20, 3)).has_value());
+  EXPECT_EQ(Write({0}, 8, 0, RandomBytes(1 << 20, 3)).error().code, ErrorCode::kNoSpace);
+  Await([&] { return meta_->last_heartbeat(1).disks(0).used_bytes() > 3u << 20; });
+  EXPECT_EQ(meta_->last_heartbeat(1).disks(0).replicas(), 1u);
+}
+
+// Half of the reserve is for forwarded writes, and when that is gone too the write is refused before it has a number.
+TEST_F(ServerTest, AForwardedWriteWithoutRoomIsRefusedBeforeItIsAdmitted) {
+  ASSERT_TRUE(Write({0}, 7, 0, "abc").has_value());
+  pb::WriteChunkRequest first = WriteRequest({0}, 8, 0, "abc");
+  first.set_create(true);
+  first.set_number(1);
+  first.set_numbering(9);
+  ASSERT_TRUE(Send(0, first, "abc").has_value());
+  members_[0].files->capacity = 0;
+  Await([&] { return meta_->last_heartbeat(1).disks(0).free_bytes() == 0; });
+  pb::WriteChunkRequest next = WriteRequest({0}, 8, 3, "def");
+  next.set_number(2);
+  next.set_numbering(9);
+  EXPECT_EQ(Send(0, next, "def").error().code, ErrorCode::kNoSpace);
+  members_[0].files->capacity = 1ull << 40;
+  Await([&] { return meta_->last_heartbeat(1).disks(0).free_bytes() > 0; });
+  Status again = Send(0, next, "def");
+  EXPECT_TRUE(again.has_value()) << again.error().message;
+  EXPECT_EQ(*Read(0, 8, 0, 6), "abcdef");
+}
+
 TEST_F(ServerTest, ItsCapacityIsKept) {
   StopMember(0);
   StartMember(0, 4 << 20);
@@ -162,6 +221,40 @@ TEST_F(ServerTest, AFailingDiskIsReportedAndTheServerLives) {
   EXPECT_FALSE(Write({0}, 8, 0, "abc").has_value()) << "nothing new is placed on it";
   EXPECT_EQ(*Read(0, 7, 0, 3), "abc");
   EXPECT_TRUE(members_[0].server->serving());
+}
+
+TEST_F(ServerTest, AFileSystemThatBecameReadOnlyIsStillRead) {
+  ASSERT_TRUE(Write({0}, 7, 0, "abc").has_value());
+  StopMember(0);
+  StartMember(0);
+  WaitRegistered(0);
+  members_[0].files->fails = [](const std::string& call, const std::string& path) {
+    bool writes = call == "open to write" || call == "write" || call == "truncate" || call == "unlink";
+    return writes && path.find("/chunks/") != std::string::npos ? EROFS : 0;
+  };
+  EXPECT_EQ(*Read(0, 7, 0, 3), "abc");
+  Await([&] { return meta_->last_heartbeat(1).disks(0).failed(); });
+  pb::SetVersionRequest raise;
+  raise.set_chunk(7);
+  raise.set_old_version(1);
+  raise.set_new_version(2);
+  raise.set_instance(100);
+  auto raised = Order<pb::SetVersionResponse>(0, pb::SET_VERSION, raise);
+  ASSERT_FALSE(raised.has_value());
+  EXPECT_EQ(raised.error().code, ErrorCode::kReadOnly);
+  Await([&] { return meta_->bad_reports().size() == 1; });
+  EXPECT_EQ(*Read(0, 7, 0, 3), "abc");
+}
+
+TEST_F(ServerTest, NoMemoryForAWriteIsNoFailingDisk) {
+  ASSERT_TRUE(Write({0}, 7, 0, "abc").has_value());
+  members_[0].files->fails = [](const std::string& call, const std::string&) { return call == "write" ? ENOMEM : 0; };
+  EXPECT_EQ(Write({0}, 7, 0, "xyz").error().code, ErrorCode::kOverloaded);
+  members_[0].files->fails = nullptr;
+  EXPECT_EQ(Write({0}, 7, 0, "xyz").error().code, ErrorCode::kChainFailed) << "a recovery helps";
+  EXPECT_EQ(*Read(0, 7, 0, 3), "abc");
+  EXPECT_TRUE(meta_->bad_reports().empty());
+  EXPECT_FALSE(meta_->last_heartbeat(1).disks(0).failed());
 }
 
 TEST_F(ServerTest, ASyncThatFailsIsNeverRepeatedInHope) {

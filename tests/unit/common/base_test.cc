@@ -28,6 +28,8 @@ TEST(ErrorTest, TableKnowsEveryCodeAndRefusesUnknownNumbers) {
   EXPECT_EQ(ErrorFromWire(12345), ErrorCode::kInternal);
   EXPECT_EQ(ErrorFromErrno(ENOSPC), ErrorCode::kNoSpace);
   EXPECT_EQ(ErrorFromErrno(EIO), ErrorCode::kIo);
+  EXPECT_EQ(ErrorFromErrno(EDQUOT), ErrorCode::kNoSpace);
+  for (int scarce : {EMFILE, ENFILE, ENOMEM}) EXPECT_EQ(ErrorFromErrno(scarce), ErrorCode::kOverloaded);
   for (uint32_t n = 0; n < 100; ++n) {
     if (ErrorFromWire(n) == ErrorCode::kInternal) continue;
     EXPECT_NE(ErrorName(ErrorFromWire(n)), "INTERNAL") << n;
