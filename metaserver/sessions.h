@@ -46,8 +46,8 @@ struct Session {
 };
 
 // All sessions. A session is persistent (SessionRecord); its opens are told again by the client when it resumes.
-// Without a sign of life for the session timeout it ends: its opens, locks and grants go, and it is remembered as lapsed:
-// writes of it may still be on their way. Owner: MetaServer; namespace thread.
+// Without a sign of life for the session timeout it ends: its opens, locks and grants go, and it is remembered as
+// lapsed: writes of it may still be on their way. Owner: MetaServer; namespace thread.
 class Sessions {
  public:
   explicit Sessions(MetaContext& context);

@@ -73,7 +73,7 @@ Status DataOps::AddExtent(View& view, InodeId id, uint64_t index,
   if (state_.recovery->Raising(chunk)) {
     return view.Require([this, chunk]() -> Task<Status> { return state_.recovery->WaitFor(chunk); });
   }
-  // Left over by a restart, or by a writer: finish it. If that can't be done now, the reader tries the copies there are.
+  // Left over by a restart or a writer: finish it. If that can't be done now, the reader tries the copies there are.
   bool unfinished = (record->pending_version() && !state_.recovery->Running(chunk)) || NeedsFence(state_, *record);
   if (unfinished && !state_.recovery->FailedLately(chunk)) {
     RecoveryRequest request;

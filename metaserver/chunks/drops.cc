@@ -2,6 +2,8 @@
 
 #include "common/log.h"
 #include "common/proto/control.pb.h"
+#include "metaserver/chunks/bad_replicas.h"
+#include "metaserver/chunks/repair.h"
 
 namespace shoal::meta {
 namespace {
@@ -14,35 +16,90 @@ constexpr Duration kPause = 500ms;
 
 void DropSender::Tick() {
   for (auto& [server, work] : pending_) {
-    if (!work.noted || work.running || state_.stopping() || !state_.IsLive(server.value)) continue;
+    bool reachable = state_.ConnectionOf(server.value) && !state_.IsDead(server.value);
+    if (!work.noted || work.running || state_.stopping() || !reachable) continue;
     work.noted = false;
     work.running = true;
     state_.tasks.Spawn(Work(server));
   }
 }
 
+Task<Result<bool>> DropSender::HasOrders(ServerId server) {
+  Store::ScanOptions options;
+  options.start = Key(KeyKind::kDrop, server.value);
+  options.end = options.start.PrefixEnd();
+  options.max_records = 1;
+  Task<Result<Store::ScanResult>> scan = state_.context.store->Scan(std::move(options));
+  Result<Store::ScanResult> found = co_await scan;
+  if (!found) co_return Fail(found.error());
+  co_return !found->records.empty();
+}
+
 Task<void> DropSender::Work(ServerId server) {
-  Key next(KeyKind::kDrop, server.value);
-  bool left = false;
-  while (!next.empty() && !state_.stopping()) {
-    Task<Result<bool>> some = SendSome(server, &next);
-    Result<bool> sent = co_await some;
-    left |= !sent || *sent;
-    if (sent) continue;
-    LogDebug("orders to drop replicas for server {}: {}", server.value, ToString(sent.error()));
-    break;
+  const ServerEntry* entry = state_.registry.Find(server);
+  Pass pass;
+  pass.next = Key(KeyKind::kDrop, server.value);
+  pass.held = entry && entry->held;
+  pass.connection = state_.ConnectionOf(server.value);
+  Status sent;
+  if (!pass.connection) sent = Fail(ErrorCode::kUnavailable, "not connected");
+  while (sent && !pass.next.empty() && !state_.stopping()) {
+    Task<Status> some = SendSome(server, &pass);
+    sent = co_await some;
   }
-  if (left) {
-    pending_[server].noted = true;  // tried again while it lives, or when it is back
+  if (!sent) LogDebug("orders to drop replicas for server {}: {}", server.value, ToString(sent.error()));
+  bool release = pass.held && sent && pass.next.empty() && !pass.unanswered;
+  if (release) {
+    state_.registry.Release(server, pass.connection.get());
+    state_.repairer->ServersChanged();
+    state_.bad->ServersChanged();
+  }
+  if (!sent || pass.left) pending_[server].noted = true;  // tried again while it lives, or when it is back
+  if ((!sent || pass.left) && !release) {
     auto pause = state_.context.loop.Sleep(kPause);
     co_await pause;
   }
   pending_[server].running = false;
 }
 
-Task<Result<bool>> DropSender::SendSome(ServerId server, Key* next) {
+// Those of the chunks that there still are.
+Task<Result<std::set<uint64_t>>> DropSender::Existing(const Orders* orders) {
+  std::set<uint64_t> existing;
+  std::function<Status(View&)> op = [&](View& view) -> Status {
+    existing.clear();
+    for (const auto& [key, record] : *orders) view.Want<pb::ChunkRecord>(ChunkKey(ChunkId(record.chunk())));
+    for (const auto& [key, record] : *orders) {
+      TRY_ASSIGN(const pb::ChunkRecord* chunk, view.GetChunk(ChunkId(record.chunk())));
+      if (chunk) existing.insert(record.chunk());
+    }
+    return {};
+  };
+  Task<Result<TxnId>> run = RunOp(state_, std::move(op), CommitLevel::kLogged);
+  Result<TxnId> done = co_await run;
+  if (!done) co_return Fail(done.error());
+  co_return existing;
+}
+
+// A held server serves nothing that could be read until it is dropped; replicas of files that are gone can wait.
+Task<Status> DropSender::KeepDue(Orders* orders, Pass* pass) {
+  std::set<uint64_t> existing;
+  if (pass->held) {
+    Task<Result<std::set<uint64_t>>> look = Existing(orders);
+    Result<std::set<uint64_t>> found = co_await look;
+    if (!found) co_return Fail(found.error());
+    existing = std::move(*found);
+  }
+  int64_t due = state_.context.now_ns() - state_.context.options.drop_delay.count();
+  size_t later = std::erase_if(*orders, [&](const auto& order) {
+    return pass->held ? !existing.contains(order.second.chunk()) : order.second.since_ns() > due;
+  });
+  pass->left |= later > 0;
+  co_return Status();
+}
+
+Task<Status> DropSender::SendSome(ServerId server, Pass* pass) {
   Store::ScanOptions options;
-  options.start = *next;
+  options.start = pass->next;
   options.end = Key(KeyKind::kDrop, server.value).PrefixEnd();
   options.max_records = kBatch;
   Task<Result<Store::ScanResult>> scan = state_.context.store->Scan(std::move(options));
@@ -52,40 +109,37 @@ Task<Result<bool>> DropSender::SendSome(ServerId server, Key* next) {
   Task<Status> durable = state_.context.commit->Wait(state_.context.commit->submitted(), CommitLevel::kDurable);
   Status synced = co_await durable;
   if (!synced) co_return Fail(synced.error());
-  std::shared_ptr<Connection> connection = state_.ConnectionOf(server.value);
-  if (!connection) co_return Fail(ErrorCode::kUnavailable, "not connected");
-
-  int64_t due = state_.context.now_ns() - state_.context.options.drop_delay.count();
-  bool left = false;
-  std::vector<Key> keys;
-  std::vector<PendingReply> calls;
+  Orders orders;
+  pb::DropRecord record;
   for (const ScannedRecord& scanned : found->records) {
-    pb::DropRecord record;
-    if (!record.ParseFromString(scanned.value)) continue;
-    if (record.since_ns() > due) {
-      left = true;
-      continue;
-    }
+    if (record.ParseFromString(scanned.value)) orders.emplace_back(scanned.key, record);
+  }
+  Task<Status> keep = KeepDue(&orders, pass);
+  Status kept = co_await keep;
+  if (!kept) co_return Fail(kept.error());
+
+  std::vector<PendingReply> calls;
+  for (const auto& [key, order] : orders) {
     pb::DropReplicaRequest request;
-    request.set_chunk(record.chunk());
-    request.set_instance(record.instance());
-    request.set_version(record.version());
-    calls.push_back(connection->Call(pb::DROP_REPLICA, request, Payload(), kTimeout));
-    keys.push_back(scanned.key);
+    request.set_chunk(order.chunk());
+    request.set_instance(order.instance());
+    request.set_version(order.version());
+    calls.push_back(pass->connection->Call(pb::DROP_REPLICA, request, Payload(), kTimeout));
   }
   std::vector<Key> done;
   for (size_t i = 0; i < calls.size(); i++) {
     Result<Reply> reply = co_await calls[i];
     bool dropped = reply || reply.error().code == ErrorCode::kNoReplica;
-    if (dropped) done.push_back(keys[i]);
-    if (!dropped) LogDebug("server {}: {} stays: {}", server.value, keys[i].ToString(), ToString(reply.error()));
-    left |= !dropped;
+    if (dropped) done.push_back(orders[i].first);
+    if (dropped) continue;
+    LogDebug("server {}: {} stays: {}", server.value, orders[i].first.ToString(), ToString(reply.error()));
+    pass->left = true;
+    pass->unanswered |= IsRetryable(reply.error().code);  // what can't be dropped can't be read, most likely
   }
-  *next = found->next;
+  pass->next = found->next;
   Task<Status> forget = Forget(&done);
   Status forgotten = co_await forget;
-  if (!forgotten) co_return Fail(forgotten.error());
-  co_return left;
+  co_return forgotten;
 }
 
 Task<Status> DropSender::Forget(const std::vector<Key>* done) {

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <map>
+#include <set>
+#include <utility>
 #include <vector>
 
 #include "metaserver/chunks/state.h"
@@ -10,12 +12,15 @@ namespace shoal::meta {
 
 // Sends DROP_REPLICA for every DropRecord of a live server, when the record is durable and older than the drop delay;
 // removes the record when the server has confirmed. Records stay until then, so a restart goes on, and a server that is
-// away gets its orders when it is back. Namespace thread; owner: ChunkService.
+// away gets its orders when it is back. One that is held gets those for replicas that were left out of their chunks at
+// once, and is released when it has answered them all. Namespace thread; owner: ChunkService.
 class DropSender {
  public:
   explicit DropSender(ChunkState& state) : state_(state) {}
   // There may be orders for this server: a record was written, or it registered.
   void Noted(ServerId server) { pending_[server].noted = true; }
+  // Whether there are any.
+  Task<Result<bool>> HasOrders(ServerId server);
   // Called often: starts work on the servers that may have some.
   void Tick();
 
@@ -24,10 +29,19 @@ class DropSender {
     bool noted = false;
     bool running = false;
   };
-  // All orders of a server, once; those that fail or are not due wait for the next time.
+  using Orders = std::vector<std::pair<Key, pb::DropRecord>>;
+  // One pass over the orders of a server.
+  struct Pass {
+    Key next;  // empty: at the end
+    std::shared_ptr<Connection> connection;
+    bool held = false;        // it was, at the begin
+    bool left = false;        // some failed or were not due
+    bool unanswered = false;  // of some that were sent nothing is known
+  };
   Task<void> Work(ServerId server);
-  // A batch from `next` on, which moves behind it. True: some were left.
-  Task<Result<bool>> SendSome(ServerId server, Key* next);
+  Task<Status> SendSome(ServerId server, Pass* pass);  // a batch
+  Task<Status> KeepDue(Orders* orders, Pass* pass);
+  Task<Result<std::set<uint64_t>>> Existing(const Orders* orders);
   Task<Status> Forget(const std::vector<Key>* done);
 
   ChunkState& state_;

@@ -82,6 +82,17 @@ bool ServerRegistry::Heartbeat(ServerId id, const Connection* connection, std::v
   return true;
 }
 
+void ServerRegistry::Hold(ServerId id) {
+  if (ServerEntry* entry = Find(id)) entry->held = true;
+}
+
+void ServerRegistry::Release(ServerId id, const Connection* connection) {
+  ServerEntry* entry = Find(id);
+  if (!entry || !entry->held || entry->connection.get() != connection) return;
+  entry->held = false;
+  Changed(id);
+}
+
 void ServerRegistry::Disconnected(ServerId id, const Connection* connection, bool clean, BootTime now) {
   ServerEntry* entry = Find(id);
   if (!entry || entry->connection.get() != connection) return;
@@ -114,8 +125,8 @@ BootTime ServerRegistry::DeadAt(const ServerEntry& entry) const { return entry.l
 
 ServerState ServerRegistry::State(const ServerEntry& entry, BootTime now) const {
   if (entry.ended || now >= DeadAt(entry)) return ServerState::kDead;
-  if (!entry.connection || entry.connection->closed() || now >= entry.lease_end) return ServerState::kSuspect;
-  return ServerState::kLive;
+  bool serves = entry.connection && !entry.connection->closed() && now < entry.lease_end && !entry.held;
+  return serves ? ServerState::kLive : ServerState::kSuspect;
 }
 
 ServerState ServerRegistry::State(ServerId id, BootTime now) const {

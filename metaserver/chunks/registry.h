@@ -21,7 +21,7 @@ BootTime BootNow();
 
 enum class ServerState {
   kLive,     // connected, its lease runs
-  kSuspect,  // no connection or no heartbeat, but it may still serve under its lease
+  kSuspect,  // no connection, no heartbeat or held, but it may still serve under its lease
   kDead,     // serves nothing: its process ended, or its lease and the margin are over
 };
 
@@ -42,6 +42,7 @@ struct ServerEntry {
   BootTime last_heartbeat{0};
   BootTime lease_end{0};      // it may serve until then
   bool ended = false;         // its process is known to be gone
+  bool held = false;          // it gets no lease yet: it may still have replicas that were left out while it was away
   BootTime dead_since{0};     // 0: not dead
   bool gone_handled = false;  // its chunks are being copied elsewhere
   bool want_inventory = true;
@@ -68,6 +69,9 @@ class ServerRegistry {
   bool Register(ServerEntry entry, std::shared_ptr<Connection> connection, BootTime now);
   // A heartbeat that arrived at `now`. False: not registered on this connection, it has to register again.
   bool Heartbeat(ServerId id, const Connection* connection, std::vector<DiskState> disks, uint32_t load, BootTime now);
+  // Held: connected, but without a lease, until it is released on the connection that it has now.
+  void Hold(ServerId id);
+  void Release(ServerId id, const Connection* connection);
   // Its connection ended. Ignored when it has a newer one. `clean`: the end of stream was received.
   void Disconnected(ServerId id, const Connection* connection, bool clean, BootTime now);
 

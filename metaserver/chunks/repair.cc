@@ -299,6 +299,9 @@ Status Repairer::Add(View& view, const Job& job) {
   for (const pb::ReplicaRecord& r : record->replicas()) {
     if (!Gone(r.server()) || counted + 1 < wanted) replicas.push_back(r);
   }
+  if (replicas.size() < static_cast<size_t>(record->replicas_size())) {
+    return Fail(ErrorCode::kVersionMismatch, "a replica goes: what is left gets a new version");
+  }
   pb::ReplicaRecord fresh;
   fresh.set_server(job.target);
   fresh.set_instance(job.instance.value);

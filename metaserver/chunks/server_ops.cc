@@ -170,6 +170,9 @@ Task<Result<TxnId>> ServerOps::RegisterServer(CallInfo info, const pb::RegisterR
   Result<ServerId> id = co_await record;
   registering_.erase(request.server_uuid());
   if (!id) co_return Fail(id.error());
+  Task<Result<bool>> orders = state_.drops->HasOrders(*id);
+  Result<bool> has_orders = co_await orders;
+  if (!has_orders) co_return Fail(has_orders.error());
 
   std::shared_ptr<Connection> connection = info.connection;
   ServerEntry entry;
@@ -183,6 +186,7 @@ Task<Result<TxnId>> ServerOps::RegisterServer(CallInfo info, const pb::RegisterR
   entry.machine = connection->peer_host();
   entry.start_id = request.start_id();
   entry.disks = DisksOf(request.disks());
+  entry.held = *has_orders;
   bool restarted = state_.registry.Register(std::move(entry), connection, state_.now());
   LogInfo("chunkserver {} ({}) registered from {}{}", id->value, request.name(), connection->peer(),
           restarted ? ", started again" : "");
@@ -200,7 +204,7 @@ Task<Result<TxnId>> ServerOps::RegisterServer(CallInfo info, const pb::RegisterR
   response.set_cluster_uuid(state_.context.rpc.cluster_uuid);
   response.set_incarnation(state_.context.rpc.incarnation);
   response.set_create_floor(create_floor);
-  response.set_lease_ms(Milliseconds(state_.context.options.server_lease));
+  response.set_lease_ms(*has_orders ? 0 : Milliseconds(state_.context.options.server_lease));
   response.set_heartbeat_ms(Milliseconds(state_.context.options.heartbeat_interval));
   co_return TxnId();
 }
@@ -211,11 +215,15 @@ Task<Result<TxnId>> ServerOps::Heartbeat(CallInfo info, const pb::HeartbeatReque
   std::vector<DiskState> disks = DisksOf(request.disks());
   ServerEntry* entry = state_.registry.Find(id);
   if (entry && NoteDisks(*entry, disks)) entry->want_inventory = true;
+  if (entry && state_.IsDead(id.value)) {  // it was left out of what was written meanwhile
+    state_.registry.Hold(id);
+    state_.drops->Noted(id);
+  }
   if (!state_.registry.Heartbeat(id, info.connection.get(), std::move(disks), request.load(), state_.now())) {
     co_return Fail(ErrorCode::kNotReady, fmt::format("chunkserver {} is not registered on this connection: register",
                                                      id.value));
   }
-  response.set_lease_ms(Milliseconds(state_.context.options.server_lease));
+  response.set_lease_ms(entry->held ? 0 : Milliseconds(state_.context.options.server_lease));
   response.set_send_inventory(entry->want_inventory || entry->inventory_open);
   co_return TxnId();
 }

@@ -37,10 +37,10 @@ class ServerOps {
 };
 
 // Compares what a server has with what the records say, in a few messages: digests of 256 buckets, then the list of
-// each bucket that differs. Nothing is deleted because it is unknown, nor when its record names it at another server: it
-// is counted and logged. A replica that a record replaced is dropped (by a durable order) if a good one is in reach; one
-// that is missing, bad or old is lost if its server says so when asked again, and the chunk is recovered without it. An
-// inventory that was not carried on to its end is asked for again. Namespace thread; owner: ChunkService.
+// each bucket that differs. Nothing is deleted because it is unknown, nor when its record names it at another server:
+// it is counted and logged. A replica that a record replaced is dropped (by a durable order) if a good one is in reach;
+// one that is missing, bad or old is lost if its server says so when asked again, and the chunk is recovered without
+// it. An inventory that was not carried on to its end is asked for again. Namespace thread; owner: ChunkService.
 class Inventory {
  public:
   explicit Inventory(ChunkState& state) : state_(state) {}

@@ -111,7 +111,8 @@ void SetSize(View& view, pb::InodeRecord* inode, uint64_t size);
 bool HasWriter(const pb::ChunkRecord& record, SessionId session);
 // The session may hold a write grant of a chunk of this file: it has it open, or has not been heard of since a restart.
 bool MayWrite(const ChunkState& state, SessionId session, InodeId id);
-// A writer's session has lapsed: its last bytes may be on some replicas only, or still on their way. A recovery ends that.
+// A writer's session has lapsed: its last bytes may be on some replicas only, or still on their way. A recovery ends
+// that.
 bool NeedsFence(const ChunkState& state, const pb::ChunkRecord& record);
 // Nobody may be writing the chunk at this instant.
 bool IsQuiet(const ChunkState& state, const pb::ChunkRecord& record);

@@ -100,11 +100,8 @@ Task<void> Truncator::Drive(Job job) {
   for (int failures = 0;; failures++) {
     Task<Status> steps = Steps(&job);
     Status done = co_await steps;
-    if (done || state_.stopping()) break;
-    if (!job.begun) {
-      *job.result = done;
-      break;
-    }
+    *job.result = done;
+    if (done || !job.begun || state_.stopping()) break;
     if (failures == 10) {
       LogWarning("inode {}: its truncation to {} bytes waits: {}", job.id.value, job.intent.size(),
                  ToString(done.error()));

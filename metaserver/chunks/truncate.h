@@ -9,9 +9,9 @@ namespace shoal::meta {
 
 // A truncation that cuts inside a written chunk, or drops more extents than one batch takes, is a job: a durable
 // intent, the cut as a numbered write of the chunk's chain, the extents behind it in bounded batches, then one batch
-// that sets the size and removes the intent. The inode is busy (BusyTable) all the while. A job that can't be begun (too
-// few servers) ends, with its error; one whose intent is stored goes on until it is done: after failures, and after a
-// restart. Namespace thread; owner: ChunkService.
+// that sets the size and removes the intent. The inode is busy (BusyTable) all the while. A job that can't be begun
+// (too few servers) ends, with its error; one whose intent is stored goes on until it is done: after failures, and
+// after a restart. Namespace thread; owner: ChunkService.
 class Truncator {
  public:
   explicit Truncator(ChunkState& state) : state_(state) {}
@@ -27,7 +27,7 @@ class Truncator {
     InodeId id;
     pb::TruncateIntent intent;
     bool begun = false;  // the intent is stored
-    std::shared_ptr<Status> result = std::make_shared<Status>();  // its error, when it could not be begun
+    std::shared_ptr<Status> result = std::make_shared<Status>();  // of the last try, when it ends
   };
   Task<Status> RunJob(InodeId id, uint64_t size);
   Task<void> Drive(Job job);

@@ -149,6 +149,7 @@ void FakeServer::Connect() {
   ASSERT_TRUE(registered) << ToString(registered.error());
   id = registered->message.server();
   create_floor = registered->message.create_floor();
+  lease_ms = registered->message.lease_ms();
   cluster_.loop.Sync([&] { Beat(); });
 }
 
@@ -169,6 +170,7 @@ ErrorCode FakeServer::Heartbeat(bool* want_inventory) {
   auto reply =
       RunOn(cluster_.loop, CallTyped<pb::HeartbeatResponse>(connection, pb::HEARTBEAT, request, Payload(), 5s));
   if (!reply) return reply.error().code;
+  lease_ms = reply->message.lease_ms();
   if (want_inventory) *want_inventory = reply->message.send_inventory();
   return ErrorCode::kOk;
 }

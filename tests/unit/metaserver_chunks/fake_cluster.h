@@ -47,6 +47,7 @@ class FakeServer {
   int SendInventory();
 
   uint32_t id = 0;
+  uint64_t lease_ms = 0;  // as Connect or Heartbeat was told
   uint64_t start_id = 1;
   uint64_t create_floor = 0;  // what the last registration told
   std::string name, rack;

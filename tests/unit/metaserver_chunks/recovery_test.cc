@@ -108,6 +108,41 @@ TEST_F(RecoveryTest, ADeadMemberIsLeftOutAtOnceAndItsReplicaDroppedWhenItIsBack)
   EXPECT_TRUE(cluster.Eventually([&] { return member(2).replicas[extent.chunk()].version >= 2; }));
 }
 
+TEST_F(RecoveryTest, AServerThatIsBackServesOnlyWithoutTheReplicasThatWereLeftOut) {
+  EXPECT_EQ(member(2).lease_ms, 1000u);
+  auto has_stale = [&] {
+    auto it = member(2).replicas.find(extent.chunk());
+    return it != member(2).replicas.end() && it->second.instance == extent.replicas(2).instance();
+  };
+  auto serves_only_without = [&] {
+    EXPECT_EQ(member(2).Heartbeat(), ErrorCode::kOk);
+    EXPECT_EQ(member(2).lease_ms, 0u);
+    auto deadline = std::chrono::steady_clock::now() + 20s;
+    while (member(2).lease_ms == 0 && std::chrono::steady_clock::now() < deadline) {
+      EXPECT_EQ(member(2).Heartbeat(), ErrorCode::kOk);
+    }
+    EXPECT_EQ(member(2).lease_ms, 1000u);
+    cluster.loop.Sync([&] { EXPECT_FALSE(has_stale()); });
+  };
+  // Frozen longer than its lease.
+  member(2).Freeze();
+  ASSERT_TRUE(client->Report(inode, extent, extent.replicas(2).server()));
+  member(2).fail[pb::DROP_REPLICA] = {ErrorCode::kOverloaded, ErrorCode::kOverloaded};
+  member(2).Thaw();
+  serves_only_without();
+  // Started again, with what a recovery left out.
+  auto granted = client->Grant(inode, 1);
+  ASSERT_TRUE(granted);
+  cluster.Materialize(*granted);
+  extent = *granted;
+  member(2).Die();
+  ASSERT_TRUE(client->Report(inode, extent, extent.replicas(2).server()));
+  member(2).fail[pb::DROP_REPLICA] = {ErrorCode::kOverloaded, ErrorCode::kOverloaded};
+  member(2).Connect();
+  EXPECT_EQ(member(2).lease_ms, 0u);
+  serves_only_without();
+}
+
 TEST_F(RecoveryTest, AFrozenMemberIsWaitedForUntilItsLeaseIsOver) {
   member(1).Freeze();
   auto before = std::chrono::steady_clock::now();

@@ -97,6 +97,21 @@ TEST(Registry, HeartbeatOfAnOldConnectionDoesNotCount) {
   EXPECT_NE(reg.State(kOne, kStart + 6s), ServerState::kLive);
 }
 
+TEST(Registry, AHeldServerIsSuspectUntilItIsReleasedOnItsConnection) {
+  ServerRegistry reg;
+  auto old_conn = std::make_shared<FakeConnection>(), conn = std::make_shared<FakeConnection>();
+  reg.Register(Entry(), conn, kStart);
+  reg.Hold(kOne);
+  EXPECT_EQ(reg.State(kOne, kStart + 1s), ServerState::kSuspect);
+  EXPECT_TRUE(reg.Heartbeat(kOne, conn.get(), {}, 0, kStart + 2s));
+  EXPECT_EQ(reg.State(kOne, kStart + 2s), ServerState::kSuspect);
+  EXPECT_TRUE(reg.Candidates(kStart + 2s).empty());
+  reg.Release(kOne, old_conn.get());
+  EXPECT_EQ(reg.State(kOne, kStart + 2s), ServerState::kSuspect);
+  reg.Release(kOne, conn.get());
+  EXPECT_EQ(reg.State(kOne, kStart + 2s), ServerState::kLive);
+}
+
 TEST(Registry, KnownServersAreSuspectAfterARestart) {
   ServerRegistry reg;
   reg.AddKnown(Entry(0), kStart);

@@ -486,6 +486,20 @@ TEST_F(ServiceTest, ChunksOfAServerThatIsGoneAreCopiedElsewhere) {
   for (const auto& r : record.replicas()) EXPECT_NE(r.server(), gone.id);
 }
 
+TEST_F(ServiceTest, AReplicaThatGoesLeavesAHigherVersion) {
+  pb::CloseSessionRequest close;  // nobody may be writing
+  close.set_session(client->session);
+  ASSERT_TRUE(client->Call<pb::CloseSessionResponse>(pb::CLOSE_SESSION, close));
+  FakeServer& gone = cluster.server(extent.replicas(1).server());
+  cluster.AddServer();
+  cluster.options.rereplication_grace = 1s;
+  gone.Die();
+  EXPECT_TRUE(VersionBecomes(2));
+  auto record = cluster.Chunk(extent.chunk());
+  EXPECT_EQ(record.replicas_size(), 3);
+  for (const auto& r : record.replicas()) EXPECT_NE(r.server(), gone.id);
+}
+
 TEST_F(ServiceTest, ChunksWithTheFewestCopiesAreRepairedFirst) {
   std::vector<pb::Extent> extents;
   for (uint64_t index = 1; index <= 12; index++) extents.push_back(Write(index, (index + 1) * kChunkSize));
