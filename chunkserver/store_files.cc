@@ -37,7 +37,8 @@ Status ReplicaStore::Load(const std::shared_ptr<Replica>& replica) {
     if (replica->dropped || !replica->exists) return Fail(ErrorCode::kNoReplica, "no replica of that chunk here");
   }
   auto file = OpenReplica(replica->disk, replica->disk.ReplicaPath(replica->chunk, replica->instance));
-  auto loaded = file ? ReplicaFile::Load(std::move(*file), replica->chunk, replica->instance, cluster())
+  auto loaded = file ? ReplicaFile::Load(std::move(*file), replica->chunk, replica->instance, cluster(),
+                                           replica->disk.files().BootId())
                      : Result<std::unique_ptr<ReplicaFile>>(Fail(file.error()));
   if (!loaded) {
     io.unlock();
@@ -54,7 +55,6 @@ Status ReplicaStore::Load(const std::shared_ptr<Replica>& replica) {
     std::lock_guard lock(replica->mutex);
     replica->version = version;
     replica->file = std::move(*loaded);
-    replica->file->SetDoubted(replica->doubted);
   }
   io.unlock();
   NoteVersion(*replica, version);
@@ -90,7 +90,7 @@ Status ReplicaStore::CreateFile(const std::shared_ptr<Replica>& replica) {
     disk.Note(file.error());
     return Fail(std::move(file).error());
   }
-  auto formatted = ReplicaFile::Format(std::move(*file), header);
+  auto formatted = ReplicaFile::Format(std::move(*file), header, disk.files().BootId());
   if (!formatted) {
     disk.Note(formatted.error());
     if (Status gone = disk.files().Unlink(path); !gone) LogWarning("{}", gone.error().message);

@@ -68,6 +68,11 @@ TEST_F(DirectoriesTest, OfAnotherServerOrClusterAreRefusedByName) {
   for (const char* word : {"cluster-1", "cluster-2"}) EXPECT_NE(Why(refused).find(word), std::string::npos) << Why(refused);
 }
 
+TEST_F(DirectoriesTest, ThisRunOfTheSystemHasANumber) {
+  EXPECT_NE(RealFiles().BootId(), 0u);
+  EXPECT_EQ(RealFiles().BootId(), RealFiles().BootId());
+}
+
 TEST_F(DirectoriesTest, MissingUnreadableForeignOrInUse) {
   EXPECT_EQ(Open({root_ + "/none"}).error().code, ErrorCode::kNotFound);
   std::string a = Make("a");
