@@ -274,6 +274,7 @@ Result<WriteEffect> ReplicaFile::Apply(const WriteOperation& write, WriteIntent&
   Plan plan(*this);
   TRY(write.kind == WriteOperation::Kind::kData ? PlanData(write, plan) : PlanZeros(write, plan));
   Status carried = Carry(plan, intent);
+  unsynced_ = true;
   {
     std::lock_guard lock(state_mutex_);
     written_ |= plan.table.regions();  // also where a sync ran beside it
@@ -406,6 +407,7 @@ Status ReplicaFile::SetVersion(ChunkVersion version) {
 }
 
 Status ReplicaFile::Sync(uint64_t through) {
+  unsynced_ = false;
   uint64_t touched = touched_pages_.exchange(0);
   {
     std::lock_guard lock(state_mutex_);

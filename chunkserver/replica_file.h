@@ -115,6 +115,8 @@ class ReplicaFile {
   // a bit too many does no harm.
   Status Clean();
   RegionSet dirty_regions() const;
+  // Something was written through this file and not synced by it.
+  bool unsynced() const { return unsynced_.load(std::memory_order_relaxed); }
 
  private:
   friend class TableEditor;
@@ -139,6 +141,7 @@ class ReplicaFile {
   mutable std::mutex state_mutex_;            // guards state_ and its pages, written_
   ReplicaState state_;
   RegionSet written_;                         // maybe not synced
+  std::atomic<bool> unsynced_{false};
   const uint64_t boot_;
   std::atomic<bool> doubted_;
   std::atomic<uint64_t> known_pages_{0};      // table pages that a sync has covered: blank ones are a loss

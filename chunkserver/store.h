@@ -115,6 +115,7 @@ class ReplicaStore {
   void ReadHeaders(uint32_t disk, std::shared_ptr<std::vector<std::pair<ChunkId, InstanceId>>> names, size_t next);
   void ReadOneHeader(uint32_t disk, ChunkId chunk, InstanceId instance);
   void Opened(const std::shared_ptr<Replica>& replica);
+  void Tidy(Disk& disk);
 
   std::vector<std::unique_ptr<Disk>> disks_;
   const size_t open_files_;
