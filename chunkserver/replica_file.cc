@@ -329,6 +329,11 @@ RegionSet ReplicaFile::dirty_regions() const {
   return state_.dirty_regions;
 }
 
+RegionSet ReplicaFile::written_regions() const {
+  std::lock_guard lock(state_mutex_);
+  return written_;
+}
+
 Status ReplicaFile::Clean() {
   std::lock_guard lock(state_mutex_);
   if (doubted() || (state_.dirty_regions & ~written_).none()) return {};

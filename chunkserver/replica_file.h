@@ -115,6 +115,8 @@ class ReplicaFile {
   // a bit too many does no harm.
   Status Clean();
   RegionSet dirty_regions() const;
+  // Those that may hold something not synced: all, when the file was just opened.
+  RegionSet written_regions() const;
   // Something was written through this file and not synced by it.
   bool unsynced() const { return unsynced_.load(std::memory_order_relaxed); }
 

@@ -172,7 +172,7 @@ void ReplicaStore::CleanOne(const std::shared_ptr<Replica>& replica) {
     through = replica->order.applied();
   }
   // The file may have been opened again since its sync, or synced with all others: then it does not know.
-  Status cleaned = file->Sync(through);
+  Status cleaned = file->written_regions().any() ? file->Sync(through) : Status();
   if (cleaned) {
     std::shared_lock io(replica->io);
     cleaned = file->Clean();

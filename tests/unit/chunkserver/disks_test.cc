@@ -211,6 +211,27 @@ TEST_F(StoreTest, AFileStaysOpenUntilItsWritesAreSynced) {
   EXPECT_LE(open(), 8) << "they are synced when there are too many";
 }
 
+TEST_F(StoreTest, WhatIsSyncedAndIdleIsCleaned) {
+  auto replica = Make(1), reopened = Make(2);
+  for (auto& r : {replica, reopened}) {
+    Dirty(r);
+    ASSERT_TRUE(store_->Sync(r).has_value());
+  }
+  reopened->file = nullptr;
+  Disk& disk = replica->disk;
+  store_->CleanIdle(disk, std::chrono::hours(1));
+  EXPECT_TRUE(replica->file->dirty_regions().all()) << "not idle for long enough";
+  uint64_t before = files_.syncs();
+  store_->CleanIdle(disk, {});
+  EXPECT_TRUE(replica->file->dirty_regions().none());
+  EXPECT_TRUE(reopened->file->dirty_regions().none());
+  EXPECT_EQ(files_.syncs() - before, 1u) << "only for the one that was opened again";
+  Dirty(replica);
+  store_->CleanIdle(disk, {});
+  ASSERT_TRUE(store_->Sync(replica).has_value()) << "and so it is the next time";
+  EXPECT_TRUE(replica->cleaning);
+}
+
 TEST_F(StoreTest, AFailedSyncMakesABadReplicaForEver) {
   auto good = Make(1), broken = Make(2);
   Dirty(good);
