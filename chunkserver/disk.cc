@@ -63,7 +63,7 @@ void Disk::SettleLastWrite() {
   if (left.changes.empty()) return;
   auto file = files_.Open(ReplicaPath(left.chunk, left.instance), Files::Mode::kReadWrite);
   if (!file) return;  // dropped since
-  auto replica = ReplicaFile::Load(std::move(*file), left.chunk, left.instance, "");
+  auto replica = ReplicaFile::Load(std::move(*file), left.chunk, left.instance, "", files_.BootId());
   auto settled = replica ? (*replica)->Settle(left.changes) : Result<uint32_t>(Fail(replica.error()));
   if (!settled) {
     LogWarning("the last write to {} can't be settled: {}", ReplicaPath(left.chunk, left.instance), settled.error().message);

@@ -75,6 +75,9 @@ class Disk {
   // Replicas that were synced (Replica::mutex is held); the ones that became so long enough ago, a few at a time.
   void AddCleanable(std::shared_ptr<Replica> replica);
   std::vector<std::shared_ptr<Replica>> TakeCleanable(Duration idle);
+  // One at a time. False: it is under way.
+  bool BeginTidying() { return !tidying_.exchange(true); }
+  void EndTidying() { tidying_ = false; }
   // Whether what an earlier process wrote is known to be durable.
   bool swept() const { return swept_.load(); }
   void SetSwept() { swept_ = true; }
@@ -96,6 +99,7 @@ class Disk {
   std::atomic<uint64_t> fs_id_{0};
   std::atomic<bool> failed_{false};
   std::atomic<bool> swept_{false};
+  std::atomic<bool> tidying_{false};
   mutable std::mutex mutex_;  // guards what follows
   std::string reason_;
   std::unordered_map<const Replica*, std::shared_ptr<Replica>> dirty_;

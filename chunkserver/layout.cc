@@ -122,6 +122,7 @@ void ReplicaState::Encode(Page& page) const {
     for (uint32_t bit = 0; bit < 8; ++bit) byte |= static_cast<uint8_t>(dirty_regions[i + bit] << bit);
     out.Number(byte);
   }
+  out.Number(boot);
   SealPage(page);
 }
 
@@ -138,6 +139,7 @@ Result<ReplicaState> ReplicaState::Decode(const Page& page) {
     auto byte = in.Number<uint8_t>();
     for (uint32_t bit = 0; bit < 8; ++bit) state.dirty_regions[i + bit] = byte >> bit & 1;
   }
+  state.boot = in.Number<uint64_t>();
   return state;
 }
 

@@ -52,7 +52,8 @@ struct ReplicaHeader {
 
 // A state page: magic "SHOALSTA" | u64 sequence | u32 version | u32 0 | u64 synced through (write number) | u64 table
 // pages (bit i: page i was written and synced, so zeros in its place are a loss) | 32 bytes write-intent bitmap (bit i:
-// region i of 256 KiB may differ from its checksums after a power cut; durable before the first write to the region) | ... | at 504 the checksum as in the header.
+// region i of 256 KiB may differ from its checksums after a power cut; durable before the first write to the region) | u64 the
+// operating system's run in which that was (0: not known) | ... | at 504 the checksum as in the header.
 // A plain value.
 struct ReplicaState {
   uint64_t sequence = 0;
@@ -60,6 +61,7 @@ struct ReplicaState {
   uint64_t synced_through = 0;
   uint64_t table_pages = 0;
   RegionSet dirty_regions;
+  uint64_t boot = 0;
 
   void Encode(Page& page) const;
   static Result<ReplicaState> Decode(const Page& page);

@@ -37,7 +37,6 @@ class Replica {
   bool dropped = false;
   std::optional<Error> bad;  // no longer to be trusted, and why
   WriteOrder order;
-  bool doubted = false;         // found at the start, and no recovery has looked at it since (ReplicaFile)
   bool applying = false;        // a disk thread is at work on `order`
   bool recovering = false;      // a SET_VERSION is at work
   bool name_synced = true;      // its directory entry is durable

@@ -26,9 +26,11 @@ Status ReadExactly(File& file, uint64_t offset, std::span<uint8_t> into, Replica
 
 }  // namespace
 
-Result<std::unique_ptr<ReplicaFile>> ReplicaFile::Format(std::unique_ptr<File> file, const ReplicaHeader& header) {
+Result<std::unique_ptr<ReplicaFile>> ReplicaFile::Format(std::unique_ptr<File> file, const ReplicaHeader& header,
+                                                         uint64_t boot) {
   ReplicaState state{.sequence = 1, .version = header.version, .synced_through = 0, .table_pages = 1};
   state.dirty_regions.set();
+  state.boot = boot;
   std::array<Page, 4> pages{};
   header.Encode(pages[0]);
   state.Encode(pages[1]);
@@ -39,11 +41,11 @@ Result<std::unique_ptr<ReplicaFile>> ReplicaFile::Format(std::unique_ptr<File> f
   TRY(file->Write(0, {pages[0].data(), sizeof pages}));
   // The full length from the start: later writes don't change the file's size, and their sync has less to do.
   TRY(file->Truncate(kReplicaFileSize));
-  return std::make_unique<ReplicaFile>(std::move(file), header, state);
+  return std::make_unique<ReplicaFile>(std::move(file), header, state, boot);
 }
 
 Result<std::unique_ptr<ReplicaFile>> ReplicaFile::Load(std::unique_ptr<File> file, ChunkId chunk, InstanceId instance,
-                                                       const std::string& cluster_uuid) {
+                                                       const std::string& cluster_uuid, uint64_t boot) {
   std::array<Page, 3> pages;
   TRY(ReadExactly(*file, 0, {pages[0].data(), sizeof pages}, Wait::kYes, "header"));
   TRY_ASSIGN(ReplicaHeader header, ReplicaHeader::Decode(pages[0]));
@@ -59,7 +61,7 @@ Result<std::unique_ptr<ReplicaFile>> ReplicaFile::Load(std::unique_ptr<File> fil
   auto second = ReplicaState::Decode(pages[2]);
   if (!first && !second) return Fail(ErrorCode::kCorrupt, "neither state page is valid");
   bool use_second = second && (!first || second->sequence > first->sequence);
-  return std::make_unique<ReplicaFile>(std::move(file), header, use_second ? *second : *first);
+  return std::make_unique<ReplicaFile>(std::move(file), header, use_second ? *second : *first, boot);
 }
 
 bool ReplicaFile::InDoubt(uint32_t first_block, uint32_t end_block) const {
@@ -272,6 +274,7 @@ Result<WriteEffect> ReplicaFile::Apply(const WriteOperation& write, WriteIntent&
   Plan plan(*this);
   TRY(write.kind == WriteOperation::Kind::kData ? PlanData(write, plan) : PlanZeros(write, plan));
   Status carried = Carry(plan, intent);
+  unsynced_ = true;
   {
     std::lock_guard lock(state_mutex_);
     written_ |= plan.table.regions();  // also where a sync ran beside it
@@ -326,6 +329,11 @@ RegionSet ReplicaFile::dirty_regions() const {
   return state_.dirty_regions;
 }
 
+RegionSet ReplicaFile::written_regions() const {
+  std::lock_guard lock(state_mutex_);
+  return written_;
+}
+
 Status ReplicaFile::Clean() {
   std::lock_guard lock(state_mutex_);
   if (doubted() || (state_.dirty_regions & ~written_).none()) return {};
@@ -378,6 +386,7 @@ Status ReplicaFile::Accept(const std::vector<uint32_t>& blocks) {
 
 // state_mutex_ is held.
 Status ReplicaFile::WriteState() {
+  if (!doubted()) state_.boot = boot_;
   state_.table_pages = known_pages_.load();
   ++state_.sequence;
   Page page;
@@ -394,6 +403,7 @@ Status ReplicaFile::SetVersion(ChunkVersion version) {
   header_ = raised;
   {
     std::lock_guard lock(state_mutex_);
+    doubted_ = false;
     state_.version = version;
     state_.synced_through = 0;
     TRY(WriteState());
@@ -402,6 +412,7 @@ Status ReplicaFile::SetVersion(ChunkVersion version) {
 }
 
 Status ReplicaFile::Sync(uint64_t through) {
+  unsynced_ = false;
   uint64_t touched = touched_pages_.exchange(0);
   {
     std::lock_guard lock(state_mutex_);

@@ -61,23 +61,25 @@ struct ReadBlocks {
 //
 // Power cuts: before anything is written to a region of 256 KiB, its bit in the state page is durable, and it stays until
 // Clean. In such a dirty region blocks and table may be of different times afterwards, and a page of the table may be torn.
-// A file that this may have happened to is doubted (by its owner, who knows): what does not match in its dirty regions is
-// kNotReady then, until a recovery has found or made the right bytes (FindDoubtful, Accept) and trusts it again.
+// A file with dirty regions of another run of the operating system is doubted: what does not match in them is kNotReady
+// then, until a recovery has found or made the right bytes (FindDoubtful, Accept) and raises the version.
 class ReplicaFile {
  public:
   // `header` is what the page must say, each time it is read again.
-  ReplicaFile(std::unique_ptr<File> file, ReplicaHeader header, ReplicaState state)
+  ReplicaFile(std::unique_ptr<File> file, ReplicaHeader header, ReplicaState state, uint64_t boot)
       : file_(std::move(file)),
         header_(std::move(header)),
         state_(state),
         written_(state.dirty_regions),
+        boot_(boot),
+        doubted_(state.dirty_regions.any() && state.boot != 0 && boot != 0 && state.boot != boot),
         known_pages_(state.table_pages) {}
 
-  // Writes header, state and an empty table into a file that was just created.
-  static Result<std::unique_ptr<ReplicaFile>> Format(std::unique_ptr<File> file, const ReplicaHeader& header);
+  // Writes header, state and an empty table into a file that was just created. `boot`: Files::BootId.
+  static Result<std::unique_ptr<ReplicaFile>> Format(std::unique_ptr<File> file, const ReplicaHeader& header, uint64_t boot);
   // Reads and checks header and state.
   static Result<std::unique_ptr<ReplicaFile>> Load(std::unique_ptr<File> file, ChunkId chunk, InstanceId instance,
-                                                   const std::string& cluster_uuid);
+                                                   const std::string& cluster_uuid, uint64_t boot);
   static constexpr uint64_t kFormatBytes = 16 << 10;  // what an empty replica takes
 
   const ReplicaHeader& header() const { return header_; }
@@ -97,7 +99,6 @@ class ReplicaFile {
   // The number of blocks whose entry was corrected.
   Result<uint32_t> Settle(const std::vector<BlockChange>& changes);
 
-  void SetDoubted(bool doubted) { doubted_ = doubted && dirty_regions().any(); }
   bool doubted() const { return doubted_.load(std::memory_order_relaxed); }
   // The blocks of dirty regions that do not match their checksums; pages of the table that are torn there are mended
   // before. A write, as far as Replica::io is concerned.
@@ -105,7 +106,7 @@ class ReplicaFile {
   // Takes what these blocks hold for right: they get its checksum. A write.
   Status Accept(const std::vector<uint32_t>& blocks);
 
-  // Raises the version in the header page and syncs the file.
+  // Raises the version in the header page and syncs the file, which is not doubted from then on.
   Status SetVersion(ChunkVersion version);
   // Makes all that was applied before durable; may run beside reads and writes, but not beside another Sync or
   // SetVersion (Replica::sync). `through` is kept as the synced-through number.
@@ -114,6 +115,10 @@ class ReplicaFile {
   // a bit too many does no harm.
   Status Clean();
   RegionSet dirty_regions() const;
+  // Those that may hold something not synced: all, when the file was just opened.
+  RegionSet written_regions() const;
+  // Something was written through this file and not synced by it.
+  bool unsynced() const { return unsynced_.load(std::memory_order_relaxed); }
 
  private:
   friend class TableEditor;
@@ -138,7 +143,9 @@ class ReplicaFile {
   mutable std::mutex state_mutex_;            // guards state_ and its pages, written_
   ReplicaState state_;
   RegionSet written_;                         // maybe not synced
-  std::atomic<bool> doubted_{false};
+  std::atomic<bool> unsynced_{false};
+  const uint64_t boot_;
+  std::atomic<bool> doubted_;
   std::atomic<uint64_t> known_pages_{0};      // table pages that a sync has covered: blank ones are a loss
   std::atomic<uint64_t> touched_pages_{0};    // table pages written since the last sync
 };

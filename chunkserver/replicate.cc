@@ -15,7 +15,7 @@ Result<std::shared_ptr<ReplicaFile>> MakeTemporary(Disk& disk, const ReplicaHead
   std::string path = disk.TemporaryPath(header.chunk, header.instance);
   if (Status gone = disk.files().Unlink(path); !gone && gone.error().code != ErrorCode::kNotFound) return Fail(gone.error());
   TRY_ASSIGN(auto file, disk.files().Open(path, Files::Mode::kCreate));
-  TRY_ASSIGN(auto formatted, ReplicaFile::Format(std::move(file), header));
+  TRY_ASSIGN(auto formatted, ReplicaFile::Format(std::move(file), header, disk.files().BootId()));
   disk.AddUsed(ReplicaFile::kFormatBytes);
   return std::shared_ptr<ReplicaFile>(std::move(formatted));
 }
@@ -29,7 +29,8 @@ Status Publish(ReplicaStore& store, const std::shared_ptr<Replica>& copy) {
   TRY(disk.files().SyncDirectory(disk.ReplicaDirectory(copy->chunk)));
   // Opened again under the name, as it would be by anybody else.
   TRY_ASSIGN(auto file, disk.files().Open(path, Files::Mode::kReadWrite));
-  TRY_ASSIGN(auto loaded, ReplicaFile::Load(std::move(file), copy->chunk, copy->instance, store.cluster()));
+  TRY_ASSIGN(auto loaded, ReplicaFile::Load(std::move(file), copy->chunk, copy->instance, store.cluster(),
+                                            disk.files().BootId()));
   {
     std::lock_guard lock(copy->mutex);
     copy->file = nullptr;

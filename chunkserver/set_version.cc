@@ -36,7 +36,7 @@ Status RaiseOnDisk(ReplicaStore& store, const std::shared_ptr<Replica>& replica,
     replica->order.Start(version);
     replica->order.RaiseFence(lease);
   }
-  store.Trust(*replica);
+  store.Settled(*replica);
   store.NoteVersion(*replica, version);
   return {};
 }

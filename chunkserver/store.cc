@@ -94,7 +94,7 @@ void ReplicaStore::ReadOneHeader(uint32_t index, ChunkId chunk, InstanceId insta
   ChunkVersion version;
   if (file) {
     if (auto bytes = (*file)->AllocatedBytes()) disk.AddUsed(static_cast<int64_t>(*bytes));
-    auto loaded = ReplicaFile::Load(std::move(*file), chunk, instance, cluster());
+    auto loaded = ReplicaFile::Load(std::move(*file), chunk, instance, cluster(), disk.files().BootId());
     if (loaded) version = (*loaded)->header().version;
     if (!loaded) bad = Fail(loaded.error());
   } else {
@@ -134,7 +134,6 @@ std::shared_ptr<Replica> ReplicaStore::TouchedReplica(ChunkId chunk, Entry& entr
     entry.replica = std::make_shared<Replica>(chunk, entry.instance, *disks_[entry.disk]);
     entry.replica->changes = 1;
     entry.replica->name_synced = false;
-    entry.replica->doubted = true;
   }
   return entry.replica;
 }
@@ -266,7 +265,8 @@ void ReplicaStore::ReportDoubt(const std::shared_ptr<Replica>& replica, const Er
   report.set_unsettled(true);
   {
     std::lock_guard lock(replica->mutex);
-    if (!replica->doubted || replica->bad || replica->dropped) return;
+    bool doubted = replica->file && replica->file->doubted();
+    if (!doubted || replica->bad || replica->dropped) return;
     report.set_version(replica->version.value);
     std::lock_guard reports(bad_mutex_);
     if (!bad_.emplace(replica.get(), std::pair(report, why)).second) return;
@@ -275,10 +275,8 @@ void ReplicaStore::ReportDoubt(const std::shared_ptr<Replica>& replica, const Er
   if (sink_) sink_(report, why);
 }
 
-void ReplicaStore::Trust(Replica& replica) {
+void ReplicaStore::Settled(Replica& replica) {
   std::lock_guard lock(replica.mutex);
-  replica.doubted = false;
-  if (replica.file) replica.file->SetDoubted(false);
   if (replica.bad) return;
   std::lock_guard reports(bad_mutex_);
   bad_.erase(&replica);

@@ -73,8 +73,8 @@ class ReplicaStore {
 
   // A block of it can be read only after a recovery: told to the sink (once).
   void ReportDoubt(const std::shared_ptr<Replica>& replica, const Error& why);
-  // A recovery has settled it.
-  void Trust(Replica& replica);
+  // A recovery has looked at it.
+  void Settled(Replica& replica);
   // On a disk thread: replicas of that disk that were synced and then left alone for a while are cleaned (ReplicaFile).
   void CleanIdle(Disk& disk, Duration idle);
   // All replicas that are bad or need a recovery, and are not dropped yet.
@@ -115,6 +115,7 @@ class ReplicaStore {
   void ReadHeaders(uint32_t disk, std::shared_ptr<std::vector<std::pair<ChunkId, InstanceId>>> names, size_t next);
   void ReadOneHeader(uint32_t disk, ChunkId chunk, InstanceId instance);
   void Opened(const std::shared_ptr<Replica>& replica);
+  void Tidy(Disk& disk);
 
   std::vector<std::unique_ptr<Disk>> disks_;
   const size_t open_files_;

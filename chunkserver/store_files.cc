@@ -8,6 +8,7 @@ namespace shoal {
 namespace {
 
 constexpr size_t kSyncFilesOneByOne = 64;  // more dirty files than that: one syncfs
+constexpr size_t kUnsyncedMore = 512;      // files with unsynced writes, open beyond the bound
 constexpr int kCloseAttempts = 16;         // files looked at, at most, to find one that can be closed
 
 class StopWatch {
@@ -37,7 +38,8 @@ Status ReplicaStore::Load(const std::shared_ptr<Replica>& replica) {
     if (replica->dropped || !replica->exists) return Fail(ErrorCode::kNoReplica, "no replica of that chunk here");
   }
   auto file = OpenReplica(replica->disk, replica->disk.ReplicaPath(replica->chunk, replica->instance));
-  auto loaded = file ? ReplicaFile::Load(std::move(*file), replica->chunk, replica->instance, cluster())
+  auto loaded = file ? ReplicaFile::Load(std::move(*file), replica->chunk, replica->instance, cluster(),
+                                           replica->disk.files().BootId())
                      : Result<std::unique_ptr<ReplicaFile>>(Fail(file.error()));
   if (!loaded) {
     io.unlock();
@@ -54,7 +56,6 @@ Status ReplicaStore::Load(const std::shared_ptr<Replica>& replica) {
     std::lock_guard lock(replica->mutex);
     replica->version = version;
     replica->file = std::move(*loaded);
-    replica->file->SetDoubted(replica->doubted);
   }
   io.unlock();
   NoteVersion(*replica, version);
@@ -62,23 +63,36 @@ Status ReplicaStore::Load(const std::shared_ptr<Replica>& replica) {
   return {};
 }
 
-// Keeps the number of open files within bounds: the ones that nobody has used lately are closed.
+// Keeps the number of open files within bounds: the ones that nobody has used lately are closed. While something written
+// is not synced, the file that is going to hear of an error stays open; too many of those are synced.
 void ReplicaStore::Opened(const std::shared_ptr<Replica>& replica) {
   std::vector<std::shared_ptr<ReplicaFile>> closing;  // closed when no lock is held
   std::lock_guard lock(mutex_);
   open_.push_back(replica);
+  const bool far_too_many = open_.size() > open_files_ + kUnsyncedMore;
   for (int i = 0; open_.size() > open_files_ && i < kCloseAttempts; ++i) {
     std::shared_ptr<Replica> candidate = open_.front();
     open_.pop_front();
     std::lock_guard candidate_lock(candidate->mutex);
     if (!candidate->file) continue;
-    if (candidate->touched.exchange(false) || candidate->file.use_count() > 1 || candidate->applying) {
+    bool used = candidate->touched.exchange(false) || candidate->file.use_count() > 1 || candidate->applying;
+    bool unsynced = candidate->file->unsynced() && candidate->changes != candidate->synced_changes;
+    if (unsynced) Tidy(candidate->disk);
+    if (used || (unsynced && !far_too_many)) {
       open_.push_back(candidate);
     } else {
       closing.push_back(std::move(candidate->file));
       candidate->file = nullptr;
     }
   }
+}
+
+void ReplicaStore::Tidy(Disk& disk) {
+  if (!disk.BeginTidying()) return;
+  disk.syncs().Push([this, &disk] {
+    if (Status synced = SyncAll(disk); !synced) LogWarning("{}: {}", disk.path(), synced.error().message);
+    disk.EndTidying();
+  });
 }
 
 Status ReplicaStore::CreateFile(const std::shared_ptr<Replica>& replica) {
@@ -90,7 +104,7 @@ Status ReplicaStore::CreateFile(const std::shared_ptr<Replica>& replica) {
     disk.Note(file.error());
     return Fail(std::move(file).error());
   }
-  auto formatted = ReplicaFile::Format(std::move(*file), header);
+  auto formatted = ReplicaFile::Format(std::move(*file), header, disk.files().BootId());
   if (!formatted) {
     disk.Note(formatted.error());
     if (Status gone = disk.files().Unlink(path); !gone) LogWarning("{}", gone.error().message);
@@ -158,7 +172,7 @@ void ReplicaStore::CleanOne(const std::shared_ptr<Replica>& replica) {
     through = replica->order.applied();
   }
   // The file may have been opened again since its sync, or synced with all others: then it does not know.
-  Status cleaned = file->Sync(through);
+  Status cleaned = file->written_regions().any() ? file->Sync(through) : Status();
   if (cleaned) {
     std::shared_lock io(replica->io);
     cleaned = file->Clean();

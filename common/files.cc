@@ -11,6 +11,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "common/checksum.h"
+
 namespace shoal {
 namespace {
 
@@ -154,6 +156,16 @@ class PosixFiles : public Files {
     if (flock(fd, LOCK_EX | LOCK_NB) == 0) return file;
     if (errno == EWOULDBLOCK) return Fail(ErrorCode::kBusy, path + " is locked by another process");
     return FailErrno("lock", path);
+  }
+
+  uint64_t BootId() override {
+    static const uint64_t id = [this]() -> uint64_t {
+      uint8_t text[64];  // a file of /proc, whose size says nothing
+      auto file = Open("/proc/sys/kernel/random/boot_id", Mode::kRead);
+      auto size = file ? (*file)->Read(0, text) : Result<size_t>(0);
+      return size && *size > 0 ? Checksum(text, *size) : 0;
+    }();
+    return id;
   }
 };
 

@@ -63,6 +63,8 @@ class Files {
   // Creates the file and locks it until the result is destroyed; kBusy when another process (or another lock of
   // this one) has it.
   virtual Result<std::unique_ptr<File>> Lock(const std::string& path) = 0;
+  // Of the operating system's run: what was written in another one and not synced may be lost. 0: not known.
+  virtual uint64_t BootId() { return 0; }
 };
 
 // The operating system's.

@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include "chunkserver/store.h"
+#include "common/checksum.h"
 #include "tests/unit/chunkserver/fake_files.h"
 
 namespace shoal {
@@ -66,6 +67,11 @@ TEST_F(DirectoriesTest, OfAnotherServerOrClusterAreRefusedByName) {
   refused = Open({a, b});
   ASSERT_FALSE(refused.has_value());
   for (const char* word : {"cluster-1", "cluster-2"}) EXPECT_NE(Why(refused).find(word), std::string::npos) << Why(refused);
+}
+
+TEST_F(DirectoriesTest, ThisRunOfTheSystemHasANumber) {
+  EXPECT_NE(RealFiles().BootId(), 0u);
+  EXPECT_EQ(RealFiles().BootId(), RealFiles().BootId());
 }
 
 TEST_F(DirectoriesTest, MissingUnreadableForeignOrInUse) {
@@ -175,6 +181,55 @@ TEST_F(StoreTest, OpenFilesAreBounded) {
   for (auto& r : replicas) open += r->file != nullptr;
   EXPECT_LE(open, 9);
   for (auto& r : replicas) EXPECT_TRUE(store_->Load(r).has_value());
+}
+
+TEST_F(StoreTest, AFileStaysOpenUntilItsWritesAreSynced) {
+  std::vector<std::shared_ptr<Replica>> replicas;
+  for (uint64_t c = 1; c <= 40; ++c) {
+    auto created = store_->FindOrCreate(ChunkId{c}, InstanceId{1}, ChunkVersion{1}, *store_->disks()[0]);
+    ASSERT_TRUE(created.has_value());
+    replicas.push_back(*created);
+    Replica& made = **created;
+    made.applying = true;
+    ASSERT_TRUE(store_->CreateFile(*created).has_value());
+    WriteOperation write;
+    write.ranges = {{0, 3}};
+    write.payload = Buffer::CopyOf("abc");
+    write.checksums = {BlockChecksum("abc", 3)};
+    ASSERT_TRUE(made.file->Apply(write, made.disk.intent()).has_value());
+    Dirty(replicas.back());
+    made.applying = false;
+    for (auto& r : replicas) {
+      std::lock_guard lock(r->mutex);
+      EXPECT_TRUE(r->file || r->changes == r->synced_changes);
+    }
+  }
+  auto open = [&] { return std::count_if(replicas.begin(), replicas.end(), [](auto& r) { return r->file != nullptr; }); };
+  auto end = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  uint64_t next = 100;
+  while (open() > 8 && std::chrono::steady_clock::now() < end) Make(next++);
+  EXPECT_LE(open(), 8) << "they are synced when there are too many";
+}
+
+TEST_F(StoreTest, WhatIsSyncedAndIdleIsCleaned) {
+  auto replica = Make(1), reopened = Make(2);
+  for (auto& r : {replica, reopened}) {
+    Dirty(r);
+    ASSERT_TRUE(store_->Sync(r).has_value());
+  }
+  reopened->file = nullptr;
+  Disk& disk = replica->disk;
+  store_->CleanIdle(disk, std::chrono::hours(1));
+  EXPECT_TRUE(replica->file->dirty_regions().all()) << "not idle for long enough";
+  uint64_t before = files_.syncs();
+  store_->CleanIdle(disk, {});
+  EXPECT_TRUE(replica->file->dirty_regions().none());
+  EXPECT_TRUE(reopened->file->dirty_regions().none());
+  EXPECT_EQ(files_.syncs() - before, 1u) << "only for the one that was opened again";
+  Dirty(replica);
+  store_->CleanIdle(disk, {});
+  ASSERT_TRUE(store_->Sync(replica).has_value()) << "and so it is the next time";
+  EXPECT_TRUE(replica->cleaning);
 }
 
 TEST_F(StoreTest, AFailedSyncMakesABadReplicaForEver) {

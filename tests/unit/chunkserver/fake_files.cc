@@ -72,11 +72,7 @@ class FakeFile : public File {
     std::lock_guard guard(files_.mutex_);
     files_.syncs_.fetch_add(1);
     TRY(files_.Check("sync", path_));
-    for (auto& [name, node] : files_.names_) {
-      node->synced_pages = node->pages;
-      node->synced_size = node->size;
-    }
-    files_.synced_names_ = files_.names_;
+    files_.SyncAll();
     return {};
   }
   Status Truncate(uint64_t size) override {
@@ -139,8 +135,18 @@ std::vector<std::string> FakeFiles::Paths() const {
   return paths;
 }
 
+void FakeFiles::SyncAll() {
+  std::lock_guard guard(mutex_);
+  for (auto& [name, node] : names_) {
+    node->synced_pages = node->pages;
+    node->synced_size = node->size;
+  }
+  synced_names_ = names_;
+}
+
 void FakeFiles::PowerCut(std::mt19937_64* random) {
   std::lock_guard guard(mutex_);
+  ++boot_;
   auto keep = [&] { return random && (*random)() % 2 == 0; };
   std::map<std::string, std::shared_ptr<Node>> names = synced_names_;
   for (const auto& [path, node] : names_) {

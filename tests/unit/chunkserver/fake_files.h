@@ -33,6 +33,7 @@ class FakeFiles : public Files {
   uint64_t syncs() const { return syncs_; }
   // What was not synced is lost: all of it, or with `random` any part of it, page by page and name by name.
   void PowerCut(std::mt19937_64* random = nullptr);
+  void SyncAll();
 
   Result<std::unique_ptr<File>> Open(const std::string& path, Mode mode) override;
   Result<std::vector<std::string>> List(const std::string& path) override;
@@ -42,6 +43,7 @@ class FakeFiles : public Files {
   Status SyncDirectory(const std::string& path) override;
   Result<FileSystemSpace> Space(const std::string& path) override;
   Result<std::unique_ptr<File>> Lock(const std::string& path) override;
+  uint64_t BootId() override { return boot_; }
 
  private:
   friend class FakeFile;
@@ -60,6 +62,7 @@ class FakeFiles : public Files {
   std::map<std::string, std::shared_ptr<Node>> names_, synced_names_;
   uint64_t pages_in_use_ = 0;
   std::atomic<uint64_t> syncs_{0};
+  std::atomic<uint64_t> boot_{1};
 };
 
 }  // namespace shoal::test

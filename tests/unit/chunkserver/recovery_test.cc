@@ -323,7 +323,9 @@ TEST_F(RecoveryTest, ASourceTakesBlocksThatOthersHaveGood) {
   std::string bytes = RandomBytes(10 * kBlockSize, 5);
   ASSERT_TRUE(Write(all_, 7, 0, bytes).has_value());
   for (size_t i : all_) {
+    ASSERT_TRUE(Sync(i, 7).has_value());
     StopMember(i);
+    members_[i].files->PowerCut();
     if (i < 2) members_[i].files->FlipBit(PathOf(i, 7), kDataOffset + 3 * kBlockSize);
     if (i == 0) members_[i].files->FlipBit(PathOf(i, 7), kDataOffset + 5 * kBlockSize);
     StartMember(i);
@@ -350,6 +352,38 @@ TEST_F(RecoveryTest, ASourceTakesBlocksThatOthersHaveGood) {
   EXPECT_EQ(*Read(0, 7, 0, 10 * kBlockSize), bytes);
   EXPECT_EQ(Metric(0, "shoal_chunkserver_accepted_blocks_total"), 0u);
   for (const auto& report : meta_->bad_reports()) EXPECT_FALSE(report.replica().bad()) << report.why();
+}
+
+TEST_F(RecoveryTest, AReplicaThatLackedASyncAtAPowerCutIsSuspect) {
+  clean_after_ = 0ms;
+  for (size_t i : all_) {
+    StopMember(i);
+    StartMember(i);
+    WaitRegistered(i);
+  }
+  ASSERT_TRUE(Write(all_, 7, 0, "abc").has_value());
+  for (size_t i : all_) ASSERT_TRUE(Sync(i, 7).has_value());
+  uint64_t beats = meta_->heartbeats;
+  Await([&] { return meta_->heartbeats > beats + 60; });
+  for (size_t i : all_) members_[i].files->SyncAll();  // the state pages that are clean, for which nobody waits
+  ASSERT_TRUE(Write({0, 1}, 7, 0, "xyz").has_value());
+  for (size_t i : all_) {
+    StopMember(i);
+    if (i != 1) members_[i].files->PowerCut();
+    StartMember(i);
+    WaitRegistered(i);
+    auto frozen = Freeze(i, 7, 50);
+    ASSERT_TRUE(frozen.has_value()) << frozen.error().message;
+    EXPECT_FALSE(frozen->message.known());
+    EXPECT_EQ(frozen->message.suspect(), i == 0) << i;
+  }
+  ASSERT_TRUE(Raise(1, 7, 2, 50).has_value());
+  ASSERT_TRUE(Raise(0, 7, 2, 50, 1).has_value());
+  version_ = 2;
+  EXPECT_EQ(*Read(0, 7, 0, 3), "xyz");
+  auto frozen = Freeze(0, 7, 60);
+  ASSERT_TRUE(frozen.has_value());
+  EXPECT_FALSE(frozen->message.suspect());
 }
 
 TEST_F(RecoveryTest, DropHitsOneInstance) {

@@ -39,7 +39,7 @@ class ReplicaFileTest : public testing::Test {
  protected:
   ReplicaFileTest() {
     auto created = files_.Open("/r", Files::Mode::kCreate);
-    auto formatted = ReplicaFile::Format(std::move(*created), header_);
+    auto formatted = ReplicaFile::Format(std::move(*created), header_, files_.BootId());
     EXPECT_TRUE(formatted.has_value());
     file_ = std::move(*formatted);
     intent_ = std::move(*WriteIntent::Open(files_, "/intent"));
@@ -47,7 +47,8 @@ class ReplicaFileTest : public testing::Test {
   Result<std::unique_ptr<ReplicaFile>> Load() {
     auto opened = files_.Open("/r", Files::Mode::kReadWrite);
     if (!opened) return Fail(opened.error());
-    return ReplicaFile::Load(std::move(*opened), header_.chunk, header_.instance, header_.cluster_uuid);
+    return ReplicaFile::Load(std::move(*opened), header_.chunk, header_.instance, header_.cluster_uuid,
+                             files_.BootId());
   }
   std::string Read(uint32_t offset, uint32_t length) {
     auto blocks = file_->Read(offset, length, ReplicaFile::Wait::kYes, true);
@@ -129,9 +130,9 @@ TEST_F(ReplicaFileTest, FlippedBitsAreNoticed) {
 
 TEST_F(ReplicaFileTest, AHeaderOfAnotherReplicaIsRefused) {
   auto opened = files_.Open("/r", Files::Mode::kReadWrite);
-  EXPECT_EQ(ReplicaFile::Load(std::move(*opened), ChunkId{5}, header_.instance, "").error().code, ErrorCode::kCorrupt);
+  EXPECT_EQ(ReplicaFile::Load(std::move(*opened), ChunkId{5}, header_.instance, "", 1).error().code, ErrorCode::kCorrupt);
   opened = files_.Open("/r", Files::Mode::kReadWrite);
-  auto other = ReplicaFile::Load(std::move(*opened), header_.chunk, header_.instance, "cluster-2");
+  auto other = ReplicaFile::Load(std::move(*opened), header_.chunk, header_.instance, "cluster-2", 1);
   ASSERT_FALSE(other.has_value());
   EXPECT_EQ(other.error().code, ErrorCode::kWrongCluster);
   EXPECT_NE(other.error().message.find("cluster-1"), std::string::npos);
@@ -192,6 +193,7 @@ TEST_F(ReplicaFileTest, ARegionIsAnnouncedBeforeItIsWritten) {
   files_.PowerCut();
   auto loaded = Load();
   ASSERT_TRUE(loaded.has_value()) << loaded.error().message;
+  EXPECT_TRUE((*loaded)->doubted());
   EXPECT_TRUE((*loaded)->dirty_regions()[80]);
   EXPECT_FALSE((*loaded)->dirty_regions()[0]);
 }
@@ -206,14 +208,19 @@ TEST_F(ReplicaFileTest, ATornTablePageIsMended) {
   auto raw = files_.Open("/r", Files::Mode::kReadWrite);
   ASSERT_TRUE((*raw)->Write(kDataOffset + 3 * kBlockSize, {reinterpret_cast<const uint8_t*>(lost.data()), lost.size()}));
   file_ = std::move(*Load());
-  EXPECT_EQ(file_->ReadTable().error().code, ErrorCode::kCorrupt);
-  file_->SetDoubted(true);
+  EXPECT_EQ(file_->ReadTable().error().code, ErrorCode::kCorrupt) << "another process, not another run of the system";
+  ASSERT_TRUE(files_.SyncDirectory("").has_value());
+  ASSERT_TRUE(file_->file().SyncData().has_value());
+  files_.PowerCut();
+  file_ = std::move(*Load());
   EXPECT_EQ(file_->ReadTable().error().code, ErrorCode::kNotReady);
   auto doubtful = file_->FindDoubtful();
   ASSERT_TRUE(doubtful.has_value()) << doubtful.error().message;
   EXPECT_EQ(*doubtful, (std::vector<uint32_t>{3}));
   ASSERT_TRUE(file_->Accept(*doubtful).has_value());
-  file_->SetDoubted(false);
+  ASSERT_TRUE(file_->SetVersion(ChunkVersion{2}).has_value());
+  EXPECT_FALSE(file_->doubted());
+  EXPECT_FALSE((*Load())->doubted());
   bytes.replace(3 * kBlockSize, kBlockSize, lost);
   EXPECT_EQ(Read(0, 100 * kBlockSize), bytes);
 }
