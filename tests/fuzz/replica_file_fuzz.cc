@@ -44,7 +44,8 @@ struct Fixture {
 
   Fixture() {
     auto file =
-        ReplicaFile::Format(*files.Open(kPath, Files::Mode::kCreate), {kChunk, kInstance, ChunkVersion{1}, kCluster});
+        ReplicaFile::Format(*files.Open(kPath, Files::Mode::kCreate), {kChunk, kInstance, ChunkVersion{1}, kCluster},
+                                    files.BootId());
     intent = *WriteIntent::Open(files, "/intent");
     CHECK(file && intent);
     Put(**file, 0, std::string(3 * kBlockSize, 'a'));
@@ -156,7 +157,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     changes.push_back({input.Number<uint32_t>(), input.Number<uint64_t>()});
   }
 
-  auto file = ReplicaFile::Load(*fixture.files.Open(kPath, Files::Mode::kReadWrite), kChunk, kInstance, kCluster);
+  auto file = ReplicaFile::Load(*fixture.files.Open(kPath, Files::Mode::kReadWrite), kChunk, kInstance, kCluster,
+                                fixture.files.BootId());
   if (!file) return 0;
   CHECK((*file)->header().chunk == kChunk && (*file)->header().instance == kInstance);
   for (auto wait : {ReplicaFile::Wait::kNo, ReplicaFile::Wait::kYes}) {
