@@ -234,6 +234,7 @@ TEST_F(StoreTest, WhatIsSyncedAndIdleIsCleaned) {
 
 TEST_F(StoreTest, AFailedSyncMakesABadReplicaForEver) {
   auto good = Make(1), broken = Make(2);
+  ASSERT_TRUE(store_->SyncAll(good->disk).has_value());
   Dirty(good);
   Dirty(broken);
   files_.fails = [&](const std::string& call, const std::string& path) {
