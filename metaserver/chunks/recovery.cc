@@ -230,7 +230,7 @@ Task<Status> Recovery::RaiseAll(Plan* plan, const RecoveryRequest* request) {
   Member* source = nullptr;
   bool empty = false;  // a member that every acknowledged write would have reached has nothing
   auto rank = [](const Member& m) {
-    return std::tuple(m.frozen.version(), m.frozen.known(), m.frozen.applied());
+    return std::tuple(m.frozen.version(), !m.frozen.suspect(), m.frozen.known(), m.frozen.applied());
   };
   for (Member& m : plan->members) {
     if (m.outcome == Outcome::kStuck) {
@@ -297,24 +297,41 @@ Task<Status> Recovery::RaiseAll(Plan* plan, const RecoveryRequest* request) {
   co_return Status();
 }
 
+Task<void> Recovery::CopyTo(const Plan* plan, ChunkId chunk, Member* member, const Member* source) {
+  const ServerEntry* from = state_.registry.Find(ServerId(source->replica.server()));
+  pb::ReplicateRequest request;
+  request.set_chunk(chunk.value);
+  request.set_version(plan->new_version);
+  request.set_instance(member->replica.instance());
+  request.set_source(from ? from->address : "");
+  request.set_source_instance(source->replica.instance());
+  request.set_order(plan->order);
+  Task<Result<pb::ReplicateResponse>> call = CallServer<pb::ReplicateResponse>(
+      state_, member->replica.server(), pb::REPLICATE, request, kRaiseTimeout);
+  Result<pb::ReplicateResponse> done = co_await call;
+  member->raised = done.has_value();
+  if (!done) member->error = done.error();
+}
+
+void Recovery::FillOthers(const Plan& plan, const Member* source, pb::SetVersionRequest* request) const {
+  for (const Member& m : plan.members) {
+    const ServerEntry* entry = state_.registry.Find(ServerId(m.replica.server()));
+    if (&m == source || m.left_out || !m.frozen.exists() || !entry) continue;
+    pb::Replica* other = request->add_others();
+    other->set_server(m.replica.server());
+    other->set_instance(m.replica.instance());
+    other->set_address(entry->address);
+  }
+}
+
 Task<void> Recovery::RaiseOne(const Plan* plan, ChunkId chunk, Member* member, const Member* source) {
-  const ServerEntry* from = source ? state_.registry.Find(ServerId(source->replica.server())) : nullptr;
-  uint32_t server = member->replica.server();
   if (source && !member->frozen.exists()) {  // never written there: a whole copy
-    pb::ReplicateRequest request;
-    request.set_chunk(chunk.value);
-    request.set_version(plan->new_version);
-    request.set_instance(member->replica.instance());
-    request.set_source(from ? from->address : "");
-    request.set_source_instance(source->replica.instance());
-    request.set_order(plan->order);
-    Task<Result<pb::ReplicateResponse>> call =
-        CallServer<pb::ReplicateResponse>(state_, server, pb::REPLICATE, request, kRaiseTimeout);
-    Result<pb::ReplicateResponse> done = co_await call;
-    member->raised = done.has_value();
-    if (!done) member->error = done.error();
+    Task<void> copy = CopyTo(plan, chunk, member, source);
+    co_await copy;
     co_return;
   }
+  const ServerEntry* from = source ? state_.registry.Find(ServerId(source->replica.server())) : nullptr;
+  uint32_t server = member->replica.server();
   pb::SetVersionRequest request;
   request.set_chunk(chunk.value);
   request.set_old_version(member->frozen.version() ? member->frozen.version() : plan->record.version());
@@ -323,6 +340,8 @@ Task<void> Recovery::RaiseOne(const Plan* plan, ChunkId chunk, Member* member, c
   if (source) {
     request.set_source(from ? from->address : "");
     request.set_source_instance(source->replica.instance());
+  } else {
+    FillOthers(*plan, member, &request);
   }
   request.set_order(plan->order);
   request.set_lease(plan->lease);

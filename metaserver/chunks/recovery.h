@@ -21,7 +21,7 @@ struct RecoveryRequest {
 };
 
 // Raises versions: a durable intent in the chunk record, freeze of all members, the one with the highest applied write
-// becomes the source, all are levelled and raised, the record is committed and durable when Recover returns. Members
+// becomes the source (one that a power cut may have set back only where there is no other), all are levelled and raised, the record is committed and durable when Recover returns. Members
 // are left out only when their server is dead, they themselves are missing or bad or have no room to be levelled, or
 // `bad` names them; never the last good one. A member whose server is only suspect is waited for. When nobody can be
 // raised, nothing has changed. One recovery per chunk at a time; who comes second waits for the first. Namespace
@@ -77,6 +77,9 @@ class Recovery {
   Task<void> FreezeOne(const Plan* plan, ChunkId chunk, Member* member);
   Task<Status> RaiseAll(Plan* plan, const RecoveryRequest* request);
   Task<void> RaiseOne(const Plan* plan, ChunkId chunk, Member* member, const Member* source);
+  Task<void> CopyTo(const Plan* plan, ChunkId chunk, Member* member, const Member* source);
+  // Who else may have good blocks of what the source has lost.
+  void FillOthers(const Plan& plan, const Member* source, pb::SetVersionRequest* request) const;
   Status Commit(View& view, const RecoveryRequest& request, const Plan& plan);
   void ForgetLapsed(pb::ChunkRecord* record);
   Status PlaceAnew(View& view, uint32_t copies, std::vector<pb::ReplicaRecord>* replicas);

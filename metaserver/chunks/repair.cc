@@ -227,7 +227,7 @@ Task<Result<Repairer::End>> Repairer::Repair(ChunkId chunk, bool urgent) {
   co_return End::kRetry;  // looked at again: it may want yet another copy
 }
 
-Task<Status> Repairer::Copy(const Job* job) {
+Task<Status> Repairer::Copy(Job* job) {
   const ServerEntry* source = state_.registry.Find(ServerId(job->source_server));
   if (!source) co_return Fail(ErrorCode::kUnavailable, "the source is gone");
   pb::ReplicateRequest request;
@@ -237,10 +237,12 @@ Task<Status> Repairer::Copy(const Job* job) {
   request.set_source(source->address);
   request.set_source_instance(job->source.value);
   request.set_max_bytes_per_second(kBytesPerSecond);
+  request.set_take_behind(true);
   Task<Result<pb::ReplicateResponse>> call =
       CallServer<pb::ReplicateResponse>(state_, job->target, pb::REPLICATE, request, kCopyTimeout);
   Result<pb::ReplicateResponse> copied = co_await call;
   if (!copied) co_return Fail(copied.error());
+  job->behind = copied->behind();
   state_.replicated_bytes.Add(copied->bytes());
   LogInfo("chunk {} version {} copied from server {} to server {} ({} bytes)", job->chunk.value, job->record.version(),
           job->source_server, job->target, copied->bytes());
@@ -249,7 +251,7 @@ Task<Status> Repairer::Copy(const Job* job) {
 
 // Makes the copy a replica.
 Task<Status> Repairer::TakeIn(const Job* job) {
-  if (IsQuiet(state_, job->record)) {
+  if (!job->behind && IsQuiet(state_, job->record)) {
     std::function<Status(View&)> add = [&](View& view) { return Add(view, *job); };
     Task<Result<TxnId>> adding = RunOp(state_, std::move(add), CommitLevel::kDurable);
     Result<TxnId> added = co_await adding;

@@ -47,6 +47,7 @@ class Repairer {
     InstanceId source;
     uint32_t target = 0;
     InstanceId instance;
+    bool behind = false;  // the copy lacks what was written meanwhile
   };
   size_t queued() const;
   void StartSome();
@@ -57,7 +58,7 @@ class Repairer {
   void EndOf(ChunkId chunk);
   Task<Result<End>> Repair(ChunkId chunk, bool urgent);
   Status Plan(View& view, Job* job, bool urgent);
-  Task<Status> Copy(const Job* job);
+  Task<Status> Copy(Job* job);
   Task<Status> TakeIn(const Job* job);
   Status Add(View& view, const Job& job);
   Task<Status> Finish(ChunkId chunk);

@@ -3,6 +3,7 @@
 #include "common/log.h"
 #include "metaserver/chunks/bad_replicas.h"
 #include "metaserver/chunks/drops.h"
+#include "metaserver/chunks/recovery.h"
 #include "metaserver/chunks/repair.h"
 
 namespace shoal::meta {
@@ -234,12 +235,28 @@ Task<Result<TxnId>> ServerOps::BadReplica(CallInfo info, const pb::ReportBadRepl
   if (!entry || entry->connection != info.connection) {
     co_return Fail(ErrorCode::kNotReady, "not registered on this connection: register");
   }
-  state_.bad_replicas.Add();
   ChunkId chunk(request.replica().chunk());
+  if (request.replica().unsettled()) {
+    bool begun = state_.recovery->Running(chunk) || state_.recovery->FailedLately(chunk);  // it is reported again
+    if (!begun) state_.tasks.Spawn(Settle(chunk, request.replica().version()));
+    co_return TxnId();
+  }
+  state_.bad_replicas.Add();
   LogWarning("chunk {}: the replica on server {} ({}) is bad: {}", chunk.value, request.server(), entry->name,
              request.why());
   state_.bad->Add(chunk, InstanceId(request.replica().instance()), ~0u);
   co_return TxnId();
+}
+
+// After a power cut: a recovery, which has the good blocks of all replicas to choose from.
+Task<void> ServerOps::Settle(ChunkId chunk, uint32_t version) {
+  RecoveryRequest request;
+  request.chunk = chunk;
+  request.version = version;
+  request.for_write = false;
+  Task<Status> recover = state_.recovery->Recover(request);
+  Status settled = co_await recover;
+  if (!settled) LogWarning("chunk {}: not settled after a power cut yet: {}", chunk.value, ToString(settled.error()));
 }
 
 }  // namespace shoal::meta

@@ -29,6 +29,7 @@ class ServerOps {
   Task<Result<TxnId>> Heartbeat(CallInfo info, const pb::HeartbeatRequest& request, pb::HeartbeatResponse& response);
   Task<Result<TxnId>> BadReplica(CallInfo info, const pb::ReportBadReplicaRequest& request,
                                  pb::ReportBadReplicaResponse& response);
+  Task<void> Settle(ChunkId chunk, uint32_t version);
   Status CheckRegistration(const CallInfo& info, const pb::RegisterRequest& request) const;
   Task<Result<ServerId>> RecordServer(const pb::RegisterRequest* request, uint64_t* create_floor);
 

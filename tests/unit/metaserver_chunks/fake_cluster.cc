@@ -28,7 +28,8 @@ FakeServer::FakeServer(FakeCluster& cluster, std::string server_name)
     if (it != replicas.end() && it->second.instance == request.instance()) replicas.erase(it);
     return {};
   });
-  On<pb::ReplicateRequest, pb::ReplicateResponse>(pb::REPLICATE, [this](const auto& request, auto*) -> Status {
+  On<pb::ReplicateRequest, pb::ReplicateResponse>(pb::REPLICATE, [this](const auto& request, auto* response) -> Status {
+    response->set_behind(copies_are_behind);
     orders.push_back(fmt::format("replicate {} v{} from {}", request.chunk(), request.version(), request.source()));
     replicas[request.chunk()] = FakeReplica{request.instance(), request.version(), 0, true, false};
     return {};
@@ -80,12 +81,14 @@ Status FakeServer::Freeze(const pb::FreezeReplicaRequest& request, pb::FreezeRep
   response->set_version(replica.version);
   response->set_applied(replica.applied);
   response->set_known(replica.known);
+  response->set_suspect(replica.suspect);
   return {};
 }
 
 Status FakeServer::SetVersion(const pb::SetVersionRequest& request) {
   orders.push_back(fmt::format("set {} v{}{}", request.chunk(), request.new_version(),
-                               request.source().empty() ? "" : " from " + request.source()));
+                               request.source().empty() ? fmt::format(" with {} others", request.others_size())
+                                                        : " from " + request.source()));
   auto it = replicas.find(request.chunk());
   if (it == replicas.end() || it->second.instance != request.instance()) return Fail(ErrorCode::kNoReplica, "not here");
   if (it->second.version > request.new_version()) return Fail(ErrorCode::kVersionMismatch, "newer");

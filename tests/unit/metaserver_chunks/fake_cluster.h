@@ -28,6 +28,7 @@ struct FakeReplica {
   bool known = true;
   bool frozen = false;
   bool bad = false;  // what VERIFY_CHUNK finds
+  bool suspect = false;
 };
 
 // A chunkserver that does what a test says: it keeps no bytes, remembers its orders as text, and can fail or ignore
@@ -55,6 +56,7 @@ class FakeServer {
   std::map<uint64_t, FakeReplica> replicas;           // by chunk
   std::map<int, std::deque<ErrorCode>> fail;          // by method: answers to give first
   std::set<int> ignore;                               // methods that get no answer
+  bool copies_are_behind = false;
   std::set<uint64_t> undroppable;                     // chunks whose drops fail
   std::vector<std::string> orders;
   std::function<void(const std::string&)> on_order;
