@@ -252,8 +252,8 @@ Result<uint64_t> DataOps::CommitChunks(View& view, const pb::CommitWriteRequest&
   }
   if (request.end() <= old_size) return old_size;
   uint64_t last = (request.end() - 1) / kChunkSize;
-  TRY_ASSIGN(const pb::ExtentRecord* extent, view.GetExtent(id, last));
-  return extent && !gone.contains(last) ? request.end() : std::min(request.end(), reach);
+  // Without a chunk there it is a hole that the client has put at the end.
+  return gone.contains(last) ? std::min(request.end(), reach) : request.end();
 }
 
 Status DataOps::CommitWrite(View& view, const pb::CommitWriteRequest& request, pb::CommitWriteResponse& response) {

@@ -174,6 +174,26 @@ TEST(ClientCluster, WriteReadTruncateHoles) {
   client.Close(std::move(file));
 }
 
+TEST(ClientCluster, ACopyThatEndsInAHoleIsAsLong) {
+  Cluster cluster;
+  Client client(cluster);
+  Engine& e = client.engine();
+  HandlePtr file = client.Create("sparse");
+  client.Write(*file, 0, "data");
+  AttrChange longer;
+  longer.size = 200 << 20;
+  ASSERT_TRUE(client.Run(e.SetAttr(client.cred(), file->inode(), longer, file.get())));
+  HandlePtr copy = client.Create("copy");
+  InodeId inode = copy->inode();
+  Result<uint64_t> copied = client.Run(e.CopyRange(*file, 0, *copy, 0, 1 << 30));
+  ASSERT_TRUE(copied) << ToString(copied.error());
+  client.Close(std::move(copy));
+  client.Close(std::move(file));
+  Result<Attr> attr = client.Run(e.GetAttr(client.cred(), inode));
+  ASSERT_TRUE(attr);
+  EXPECT_EQ(attr->size, 200u << 20);
+}
+
 TEST(ClientCluster, AgainstAByteModel) {
   Cluster cluster;
   Client client(cluster);
