@@ -144,6 +144,8 @@ ClusterTest::~ClusterTest() {
 }
 
 void ClusterTest::StartMember(size_t i, uint64_t capacity) {
+  // The client may not have seen yet that its connection to the server of before is gone.
+  loop_.Sync([&] { channels_.erase(members_[i].port); });
   Member& member = members_[i];
   ChunkServerOptions options;
   options.directories = {{"/data", capacity}};

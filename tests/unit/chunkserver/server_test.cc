@@ -140,8 +140,6 @@ TEST_F(ServerTest, AMissingFileIsALostReplicaNotZeros) {
   WaitRegistered(0);
   ASSERT_TRUE(members_[0].files->Unlink(PathOf(0, 7)).has_value());
   auto read = Read(0, 7, 0, 3);
-  // The client may not have seen yet that its connection to the server of before is gone.
-  if (!read && read.error().code == ErrorCode::kUnavailable) read = Read(0, 7, 0, 3);
   ASSERT_FALSE(read.has_value());
   EXPECT_EQ(read.error().code, ErrorCode::kNoReplica);
   Await([&] { return meta_->bad_reports().size() == 1; });
