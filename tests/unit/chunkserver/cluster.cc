@@ -112,8 +112,14 @@ std::vector<pb::RegisterRequest> FakeMeta::registrations() {
   return registrations_;
 }
 pb::HeartbeatRequest FakeMeta::last_heartbeat(uint32_t server) {
-  std::lock_guard lock(mutex_);
-  return heartbeats_[server];
+  pb::HeartbeatRequest last;
+  Await([&] {  // the first one
+    std::lock_guard lock(mutex_);
+    auto it = heartbeats_.find(server);
+    if (it != heartbeats_.end()) last = it->second;
+    return it != heartbeats_.end();
+  });
+  return last;
 }
 std::vector<pb::InventoryBucketRequest> FakeMeta::buckets() {
   std::lock_guard lock(mutex_);
