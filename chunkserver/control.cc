@@ -127,8 +127,9 @@ Task<Status> Control::Register(std::shared_ptr<Connection> connection) {
   told_.clear();
   if (response.heartbeat_ms() != 0) heartbeat_ = std::chrono::milliseconds(response.heartbeat_ms());
   node_.create_floor.RaiseTo(response.create_floor());
-  if (!stopping_) node_.lease.RenewedAt(sent, response.lease_ms());
+  // Said before it serves, so that no one who finds it serving reads the state of before.
   SetState(fmt::format("registered as server {} of cluster {} at {}", server_, self_.cluster_uuid, connection->peer()), false);
+  if (!stopping_) node_.lease.RenewedAt(sent, response.lease_ms());
   co_return Status();
 }
 
