@@ -8,6 +8,7 @@
 #include "chunkserver/metrics.h"
 #include "chunkserver/store.h"
 #include "common/ids.h"
+#include "common/raise.h"
 #include "common/rpc/rpc.h"
 
 namespace shoal {
@@ -32,11 +33,7 @@ class ServerLease {
 // before it: bytes granted earlier must not turn up where the record says that there are none. Any thread.
 class CreateFloor {
  public:
-  void RaiseTo(uint64_t lease) {
-    uint64_t now = floor_.load();
-    while (now < lease && !floor_.compare_exchange_weak(now, lease)) {
-    }
-  }
+  void RaiseTo(uint64_t lease) { shoal::RaiseTo(floor_, lease); }
   bool Allows(uint64_t lease) const { return lease > floor_.load(); }
 
  private:

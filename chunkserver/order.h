@@ -26,9 +26,7 @@ Task<void> Service::Order(Request request, Task<Result<Response>> (Service::*wor
     Result<Response> response = co_await (this->*work)(message);
     if (response) {
       state->answer = response->SerializeAsString();
-      uint64_t last = node_.last_order.load();
-      while (last < message.order() && !node_.last_order.compare_exchange_weak(last, message.order())) {
-      }
+      RaiseTo(node_.last_order, message.order());
     } else {
       state->answer = Fail(response.error());
       // To be tried again when it is sent again.

@@ -42,6 +42,9 @@ class EngineImpl {
 
   Task<Status> RefreshAttr(StatePtr state);
   Task<Status> SyncFile(StatePtr state, bool data_only);
+  Task<Status> SyncLate(StatePtr state);
+  Task<Result<pb::FsyncResponse>> AskFsync(StatePtr state, bool data_only, std::vector<ChunkId> synced);
+  Task<void> FsyncBeside(StatePtr state, std::shared_ptr<OneShot<Result<pb::FsyncResponse>>> answer);
   Task<Status> SyncReplicas(StatePtr state, uint64_t index, LocationPtr location);
   Task<void> SyncOneReplica(LocationPtr location, size_t which, std::vector<Status>* results, size_t* left,
                             WaitList* done);

@@ -11,9 +11,7 @@ namespace {
 
 constexpr Duration kSyncTry = 5s;         // a sync request waits for disks
 constexpr Duration kLongestTry = 60s;
-constexpr Duration kLongestPause = 500ms;
 constexpr Duration kConnectTry = 2s;
-constexpr int kNoSpaceRounds = 10;       // with growing pauses: about two seconds
 constexpr uint64_t kCommitBytes = 16 << 20;  // a file that grew by that much is committed
 
 // One checksum for each part of the segment within one block.
@@ -242,15 +240,6 @@ Task<void> Writer::Run(StatePtr state, std::shared_ptr<ChunkWriter> writer) {
   Rest(state);
 }
 
-SteadyTime Writer::StartClock(WriteOp& op) const {
-  if (op.deadline == SteadyTime{}) op.deadline = Core::Now() + core_.options.timeout;
-  return op.deadline;
-}
-
-Duration Writer::NextPause(ChunkWriter& writer) {
-  return std::exchange(writer.pause, std::clamp<Duration>(writer.pause * 2, 5ms, kLongestPause));
-}
-
 // Sends what may be sent now: in order, nothing that overlaps an earlier request without an answer.
 void Writer::SendWindow(const StatePtr& state, const std::shared_ptr<ChunkWriter>& writer, const LocationPtr& location,
                         const std::shared_ptr<Connection>& connection) {
@@ -355,71 +344,6 @@ void Writer::Applied(const StatePtr& state, ChunkWriter& writer, const WriteOpPt
   }
 }
 
-// ---- failures ----
-
-// After a round with a failure, when nothing is in flight: what has to be done before the next. An error here is final
-// for everything queued.
-Task<Status> Writer::Recover(StatePtr state, std::shared_ptr<ChunkWriter> writer, LocationPtr location, Error error) {
-  if (writer->queue.empty()) co_return Status{};
-  SteadyTime deadline = writer->queue.front()->deadline;
-  if (deadline != SteadyTime{} && Core::Now() >= deadline) co_return Fail(ErrorCode::kTimeout, "cannot write: " + error.message);
-  if (Duration pause = NextPause(*writer); pause > Duration{0}) co_await core_.loop.Sleep(pause);
-  if (core_.stopping || !location || !location->chunk) co_return Status{};
-  switch (error.code) {
-    case ErrorCode::kOverloaded:
-    case ErrorCode::kChecksumMismatch:  // damaged on its way
-      co_return Status{};
-    case ErrorCode::kNotReady:  // in a recovery; one that takes long may have been given up by who began it
-      if (writer->pause < kLongestPause) co_return Status{};
-      break;
-    case ErrorCode::kNoSpace:  // an answer, no failure: space may have been given back by the next round
-      if (++writer->no_space < kNoSpaceRounds) co_return Status{};
-      writer->no_space = 0;
-      co_return Fail(error);
-    case ErrorCode::kBadMessage:
-    case ErrorCode::kTooLarge:
-    case ErrorCode::kUnknownMethod:
-    case ErrorCode::kInvalidArgument:
-      co_return Fail(error);  // sending it again would not help
-    default:
-      break;
-  }
-  core_.write_recoveries.Add();
-  auto without_grant = std::make_shared<Location>(*location);
-  without_grant->lease = 0;  // it may be the grant that is refused
-  state->locations[writer->index] = std::move(without_grant);
-  bool head_failed = error.code == ErrorCode::kUnavailable || error.code == ErrorCode::kTimeout;
-  ServerId suspect = head_failed ? location->replicas.front().server : ServerId{};
-  Result<LocationPtr> again = co_await locator_.Report(state, writer->index, location, suspect, error.code, true);
-  if (again) co_return Status{};
-  ErrorCode code = again.error().code;
-  if (code == ErrorCode::kStale || code == ErrorCode::kNotFound || code == ErrorCode::kNoReplica) {
-    // The chunk was cut off by a truncation elsewhere: a new one is asked for (or the file is gone, and that fails).
-    state->locations.erase(writer->index);
-    co_return Status{};
-  }
-  if (IsRetryable(code) && code != ErrorCode::kTimeout) co_return Status{};
-  co_return Fail(again.error());
-}
-
-void Writer::GiveUp(const StatePtr& state, ChunkWriter& writer, const Error& error) {
-  if (writer.queue.empty()) return;
-  size_t bytes = 0;
-  for (const WriteOpPtr& op : writer.queue) bytes += op->bytes;
-  writer.queue.clear();
-  Credit(bytes);
-  core_.write_errors.Add();
-  LogError("inode {}: {} bytes of chunk {} could not be written and are lost: {}", state->inode.value, bytes,
-           writer.index, ToString(error));
-  SetError(*state, error);
-  state->progress.WakeAll();
-}
-
-void Writer::SetError(InodeState& state, const Error& error) {
-  ++state.errors;
-  state.last_error = error;
-}
-
 // ---- waiting ----
 
 Task<void> Writer::Settle(StatePtr state, bool sync) {
@@ -471,74 +395,6 @@ void Writer::EndExclusive(const StatePtr& state) {
   state->exclusive = false;
   state->progress.WakeAll();
   Rest(state);
-}
-
-// ---- committing ----
-
-Task<void> Writer::Commit(StatePtr state) {
-  // A commit under way may have begun before the last data was applied.
-  while (state->committing) co_await state->progress.Wait();
-  if (state->pending) co_await CommitOnce(state);
-  Rest(state);
-}
-
-Task<void> Writer::CommitInBackground(StatePtr state) {
-  if (!state->committing && state->pending) co_await CommitOnce(state);
-  Rest(state);
-}
-
-Task<void> Writer::CommitOnce(StatePtr state) {
-  state->committing = true;
-  state->pending = false;
-  pb::CommitWriteRequest request;
-  request.set_inode(state->inode.value);
-  request.set_end(std::exchange(state->pending_end, 0));
-  int64_t mtime = state->local_mtime_ns;
-  request.set_mtime_ns(mtime);
-  state->killing = std::exchange(state->kill_suid_sgid, false);
-  request.set_kill_suid_sgid(state->killing);
-  std::vector<std::pair<uint64_t, ChunkId>> fresh(state->fresh.begin(), state->fresh.end());
-  for (auto [index, chunk] : fresh) {
-    request.add_written_indices(index);
-    request.add_chunk_ids(chunk.value);
-  }
-  Result<pb::CommitWriteResponse> response = co_await core_.session.Call<pb::CommitWriteResponse>(
-      pb::COMMIT_WRITE, request, state->cred, CallKind::kMutate);
-  state->committing = state->killing = false;
-  for (auto [index, chunk] : fresh) {
-    auto it = state->fresh.find(index);
-    if (it != state->fresh.end() && it->second == chunk) state->fresh.erase(it);
-  }
-  if (response) {
-    ApplyAttr(*state, FromProto(response->attr()), true);
-  } else {
-    core_.write_errors.Add();
-    LogError("inode {}: its new size could not be committed: {}", state->inode.value, ToString(response.error()));
-    SetError(*state, response.error());
-  }
-  if (state->local_mtime_ns == mtime) state->local_mtime_ns = 0;
-  state->progress.WakeAll();
-}
-
-// Nothing on its way any more: the metaserver's word counts again.
-void Writer::Rest(const StatePtr& state) {
-  bool idle = !state->pending && !state->committing;
-  for (auto it = state->writers.begin(); it != state->writers.end();) {
-    ChunkWriter& writer = *it->second;
-    if (!writer.idle() || writer.running) {
-      idle = false;
-      ++it;
-    } else if (writer.all_synced()) {
-      it = state->writers.erase(it);
-    } else {
-      ++it;
-    }
-  }
-  if (!idle || state->exclusive) return;
-  state->local_end = 0;
-  state->local_mtime_ns = 0;
-  if (std::exchange(state->gathered, false)) core_.to_write.erase(state);
-  core_.DropIfUnused(state);
 }
 
 void Writer::Tick() {

@@ -10,6 +10,7 @@
 #include <asio/use_awaitable.hpp>
 
 #include "common/log.h"
+#include "common/raise.h"
 #include "common/rpc/auth.h"
 
 namespace shoal {
@@ -31,13 +32,6 @@ constexpr uint32_t kProtocol = 1;
 uint32_t MillisecondsLeft(Duration timeout) {
   auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(timeout).count();
   return static_cast<uint32_t>(std::clamp<int64_t>(ms, 1, 3'600'000));
-}
-
-template <typename T>
-void RaiseTo(std::atomic<T>& max, T value) {
-  T seen = max.load(std::memory_order_relaxed);
-  while (seen < value && !max.compare_exchange_weak(seen, value)) {
-  }
 }
 
 }  // namespace

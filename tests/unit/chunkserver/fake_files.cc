@@ -107,7 +107,7 @@ class FakeFile : public File {
 };
 
 Status FakeFiles::Check(const std::string& call, const std::string& path) {
-  int error = fails ? fails(call, path) : 0;
+  int error = fails(call, path);
   return error ? Fail(ErrnoError(error, call + " " + path)) : Status();
 }
 

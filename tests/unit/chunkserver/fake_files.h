@@ -15,6 +15,28 @@
 
 namespace shoal::test {
 
+// Which calls fail: called as a function, from any thread; assigned by the test, at any time.
+class FailureHook {
+ public:
+  using Function = std::function<int(const std::string& call, const std::string& path)>;
+  void operator=(Function function) {
+    std::lock_guard guard(mutex_);
+    function_ = std::move(function);
+  }
+  int operator()(const std::string& call, const std::string& path) const {
+    Function function;
+    {
+      std::lock_guard guard(mutex_);
+      function = function_;
+    }
+    return function ? function(call, path) : 0;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  Function function_;
+};
+
 // Files are kept in pages of 4 KiB; a page and a name are durable once they were synced. Owner: the test; any thread.
 class FakeFiles : public Files {
  public:
@@ -22,10 +44,10 @@ class FakeFiles : public Files {
 
   // Every call of which `fails(call, path)` is not zero gives that errno. Calls: "open", "open to write", "read", "write",
   // "sync", "sync directory", "space", "punch", "truncate", "unlink", "rename", "list".
-  std::function<int(const std::string& call, const std::string& path)> fails;
-  uint64_t capacity = 1ull << 40;  // bytes of all pages
-  uint64_t sector = 4096;          // a power cut keeps or loses each of these as a whole; below 4096, pages are torn
-  bool cached = true;              // false: ReadCached never has anything
+  FailureHook fails;
+  std::atomic<uint64_t> capacity = 1ull << 40;  // bytes of all pages
+  uint64_t sector = 4096;  // a power cut keeps or loses each of these as a whole; below 4096, pages are torn
+  std::atomic<bool> cached = true;  // false: ReadCached never has anything
 
   void FlipBit(const std::string& path, uint64_t offset, int bit = 0);
   std::string Content(const std::string& path, uint64_t offset, size_t size);

@@ -388,6 +388,38 @@ TEST(ClientData, FsyncSyncsWithTheLastWrite) {
   EXPECT_TRUE(c.Run(c.engine->Release(std::move(again->handle))));
 }
 
+// Overwritten blocks change nothing at the metaserver: it is asked while the chain is at work, and what others have
+// written and not synced is synced all the same.
+TEST(ClientData, FdatasyncOfOverwrittenBlocksAsksBesideTheWrite) {
+  FakeCluster c;
+  c.Start();
+  HandlePtr file = c.Create(O_RDWR);
+  ASSERT_TRUE(c.Write(*file, 0, Pattern(100'000, 5)));
+  ASSERT_TRUE(c.Run(c.engine->Fsync(*file, false)));
+  // The write is answered once the metaserver has been asked.
+  std::unique_ptr<Request> write;
+  c.chunk[0]->SetHook(pb::WRITE_CHUNK, [&](Request& request) {
+    write = std::make_unique<Request>(std::move(request));
+    return true;
+  });
+  bool asked = false;
+  c.meta.SetHook(pb::FSYNC, [&](Request&) {
+    asked = true;
+    if (auto held = std::move(write)) held->AnswerError(Error{ErrorCode::kOverloaded, "the test says so"});
+    c.chunk[0]->SetHook(pb::WRITE_CHUNK, nullptr);
+    return false;
+  });
+  ASSERT_TRUE(c.Write(*file, 4096, "abc"));
+  ASSERT_TRUE(c.Run(c.engine->Fsync(*file, true)));
+  EXPECT_TRUE(asked);
+  bool synced = false;
+  c.server_loop.Sync([&] { synced = c.chunk[0]->writes.back().sync; });
+  EXPECT_TRUE(synced);
+  EXPECT_EQ(c.meta.Count(pb::FSYNC), 2);
+  EXPECT_EQ(c.chunk[0]->Count(pb::SYNC_CHUNK), 0);
+  EXPECT_TRUE(c.Run(c.engine->Release(std::move(file))));
+}
+
 TEST(ClientData, ALostSessionIsReplaced) {
   FakeCluster c;
   c.Start();

@@ -5,6 +5,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <atomic>
+
 namespace shoal {
 namespace {
 
@@ -37,10 +39,10 @@ std::string Get(uint16_t port, const std::string& path) {
 TEST(Http, ServesMetricsHealthAndStatus) {
   Metrics metrics;
   metrics.counter("shoal_test_total", "Help.").Add(3);
-  std::string why;
+  std::atomic<bool> sick = false;
   HttpServer server;
   server.Standard(
-      metrics, [&]() -> Status { return why.empty() ? Status{} : Fail(ErrorCode::kIo, why); }, [] { return std::string("{\"a\": 1}"); });
+      metrics, [&]() -> Status { return sick ? Fail(ErrorCode::kIo, "the disk is gone") : Status{}; }, [] { return std::string("{\"a\": 1}"); });
   ASSERT_TRUE(server.Start({"127.0.0.1", 0}, "--http"));
   EXPECT_NE(Get(server.port(), "/metrics").find("shoal_test_total 3\n"), std::string::npos);
   EXPECT_NE(Get(server.port(), "/healthz").find(" 200 "), std::string::npos);
@@ -48,10 +50,10 @@ TEST(Http, ServesMetricsHealthAndStatus) {
   EXPECT_NE(Get(server.port(), "/nothing").find(" 404 "), std::string::npos);
   EXPECT_NE(Ask(server.port(), "POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc").find(" 405 "),
             std::string::npos);
-  why = "the disk is gone";
-  std::string sick = Get(server.port(), "/healthz");
-  EXPECT_NE(sick.find(" 503 "), std::string::npos);
-  EXPECT_NE(sick.find("the disk is gone"), std::string::npos);
+  sick = true;
+  std::string health = Get(server.port(), "/healthz");
+  EXPECT_NE(health.find(" 503 "), std::string::npos);
+  EXPECT_NE(health.find("the disk is gone"), std::string::npos);
 }
 
 TEST(Http, SilentAndBabblingConnectionsDoNotStopIt) {

@@ -134,7 +134,7 @@ pb::RegisterRequest FakeServer::Registration() const {
   request.set_host("host of " + name);
   request.set_rack(rack);
   request.set_start_id(start_id);
-  FillDisk(request.add_disks());
+  cluster_.loop.Sync([&] { FillDisk(request.add_disks()); });
   return request;
 }
 
@@ -169,7 +169,7 @@ void FakeServer::Beat() {
 ErrorCode FakeServer::Heartbeat(bool* want_inventory) {
   pb::HeartbeatRequest request;
   request.set_server(id);
-  FillDisk(request.add_disks());
+  cluster_.loop.Sync([&] { FillDisk(request.add_disks()); });
   auto reply =
       RunOn(cluster_.loop, CallTyped<pb::HeartbeatResponse>(connection, pb::HEARTBEAT, request, Payload(), 5s));
   if (!reply) return reply.error().code;
