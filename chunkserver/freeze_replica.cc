@@ -46,6 +46,7 @@ Task<Result<pb::FreezeReplicaResponse>> Service::FreezeReplica(const pb::FreezeR
   response.set_applied(replica->order.applied());
   response.set_known(replica->order.known());
   response.set_suspect(replica->file && replica->file->doubted());
+  response.set_full(!replica->disk.CheckSpace(0, false));
   co_return response;
 }
 

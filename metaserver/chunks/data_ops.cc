@@ -424,6 +424,7 @@ Task<Result<TxnId>> DataOps::ReportReplica(CallInfo info, const pb::ReportReplic
     RecoveryRequest recovery;
     recovery.chunk = chunk;
     recovery.version = request.version();
+    recovery.no_space = ErrorFromWire(request.reason()) == ErrorCode::kNoSpace;
     Task<Status> recover = state_.recovery->Recover(recovery);
     Status recovered = co_await recover;
     if (!recovered && recovered.error().code != ErrorCode::kNotFound) co_return Fail(recovered.error());

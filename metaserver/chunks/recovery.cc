@@ -154,6 +154,13 @@ Status Recovery::Intent(View& view, const RecoveryRequest& request, Plan* plan) 
     return Fail(ErrorCode::kNotEnoughServers, fmt::format("{} chunkservers are alive, {} are needed to write",
                                                           state_.possible_servers(), min_copies));
   }
+  if (request.no_space) {
+    std::vector<ServerId> members;
+    for (const auto& r : record->replicas()) members.push_back(ServerId(r.server()));
+    if (PlaceReplicas(state_.registry.Candidates(state_.now()), members, 1, state_.rng).empty()) {
+      return Fail(ErrorCode::kNoSpace, fmt::format("no other chunkserver has room for chunk {:x}", request.chunk.value));
+    }
+  }
   bool hope = std::ranges::any_of(record->replicas(), [&](const pb::ReplicaRecord& r) {
     return r.instance() != request.bad.value && !state_.IsDead(r.server());
   });
@@ -381,20 +388,26 @@ void Recovery::ForgetLapsed(pb::ChunkRecord* record) {
   if (left.empty()) record->set_unsynced(false);
 }
 
+std::vector<pb::ReplicaRecord> Recovery::Remaining(const RecoveryRequest& request, const Plan& plan) const {
+  std::vector<pb::ReplicaRecord> all, with_room;
+  for (const Member& m : plan.members) {
+    if (m.left_out) continue;
+    all.push_back(m.replica);
+    if (!m.frozen.full()) with_room.push_back(m.replica);
+  }
+  bool enough = with_room.size() >= state_.MinCopies(plan.record.copies());
+  return request.no_space && enough ? with_room : all;
+}
+
 Status Recovery::Commit(View& view, const RecoveryRequest& request, const Plan& plan) {
   TRY_ASSIGN(const pb::ChunkRecord* record, view.GetChunk(request.chunk));
   if (!record) return Fail(ErrorCode::kNotFound, fmt::format("chunk {} was deleted meanwhile", request.chunk.value));
   if (record->pending_version() != plan.new_version) {
     return Fail(ErrorCode::kInternal, fmt::format("chunk {}: two recoveries at once", request.chunk.value));
   }
-  std::vector<pb::ReplicaRecord> replicas;
-  bool anything = false;
-  for (const Member& m : plan.members) {
-    if (!m.left_out) replicas.push_back(m.replica);
-    anything |= m.raised;
-  }
+  std::vector<pb::ReplicaRecord> replicas = Remaining(request, plan);
   uint32_t copies = record->copies();
-  if (!anything) {
+  if (std::ranges::none_of(plan.members, &Member::raised)) {
     TRY(PlaceAnew(view, copies, &replicas));
   }
   auto* changed = view.MutableChunk(request.chunk);

@@ -18,16 +18,17 @@ struct RecoveryRequest {
   uint32_t extra_server = 0;  // a fresh copy to be taken in
   InstanceId extra;
   bool for_write = true;  // needs min-copies servers
+  bool no_space = false;  // members whose disks are full make room for others
 };
 
 // Raises versions: a durable intent in the chunk record, freeze of all members, the one with the highest applied write
 // becomes the source (one that a power cut may have set back only where there is no other), all are levelled and raised, the record is committed and durable when Recover returns. Members
 // are left out only when their server is dead, they themselves are missing or bad or have no room to be levelled, or
-// `bad` names them; never the last good one. A member whose server is only suspect is waited for. When nobody can be
+// `bad` names them, or they are full when that is asked about; never the last good one. A member whose server is only suspect is waited for. When nobody can be
 // raised, nothing has changed. One recovery per chunk at a time; who comes second waits for the first. Namespace
 // thread; owner: ChunkService.
 // Errors: kNotFound (no such chunk), kNotEnoughServers, kUnavailable (no live replica), kNotReady (a member could not
-// be asked in time).
+// be asked in time), kNoSpace (asked for room, and no other server has any).
 class Recovery {
  public:
   explicit Recovery(ChunkState& state) : state_(state) {}
@@ -80,6 +81,8 @@ class Recovery {
   Task<void> CopyTo(const Plan* plan, ChunkId chunk, Member* member, const Member* source);
   // Who else may have good blocks of what the source has lost.
   void FillOthers(const Plan& plan, const Member* source, pb::SetVersionRequest* request) const;
+  // Those that stay in the record.
+  std::vector<pb::ReplicaRecord> Remaining(const RecoveryRequest& request, const Plan& plan) const;
   Status Commit(View& view, const RecoveryRequest& request, const Plan& plan);
   void ForgetLapsed(pb::ChunkRecord* record);
   Status PlaceAnew(View& view, uint32_t copies, std::vector<pb::ReplicaRecord>* replicas);

@@ -54,6 +54,7 @@ std::vector<std::string> Cluster::StartCommand() const {
 std::unique_ptr<Cluster> Cluster::Start(const ClusterOptions& options) {
   std::unique_ptr<Cluster> cluster(new Cluster(options));
   cluster->dir_ = cluster->own_.path() + "/c";
+  if (options.prepare) options.prepare(cluster->dir_);
   std::vector<std::string> command = cluster->StartCommand();
   command.insert(command.end(), {"--chunkservers", std::to_string(options.chunkservers), "--replicas", std::to_string(options.replicas)});
   if (!options.capacity.empty()) command.insert(command.end(), {"--capacity", options.capacity});

@@ -1,6 +1,7 @@
 // A cluster of real processes for tests: started with `shoal dev start`, killed and frozen by process number.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -32,6 +33,7 @@ struct ClusterOptions {
   int replicas = 3;
   bool mount = true;
   std::string capacity;  // of each chunkserver; "": the disk's size
+  std::function<void(const std::string& dir)> prepare;  // called with its directory before it is made
 };
 
 // A cluster in a directory of its own. The destructor stops it, and fails the test when a process has crashed (a

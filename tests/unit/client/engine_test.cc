@@ -198,6 +198,7 @@ TEST(ClientData, AFullServerIsAnAnswerAndNoFailure) {
   ASSERT_TRUE(c.Write(*file, 0, "abc"));
   EXPECT_TRUE(c.Run(c.engine->Flush(*file)));  // space was given back
   c.chunk[0]->SetHook(pb::WRITE_CHUNK, AnswerError(ErrorCode::kNoSpace));
+  c.meta.SetHook(pb::REPORT_REPLICA, AnswerError(ErrorCode::kNoSpace));  // no other has room either
   ASSERT_TRUE(c.Write(*file, 0, "abc"));
   auto start = steady_clock::now();
   Status full = c.Run(c.engine->Flush(*file));
@@ -205,6 +206,15 @@ TEST(ClientData, AFullServerIsAnAnswerAndNoFailure) {
   EXPECT_EQ(full.error().code, ErrorCode::kNoSpace);
   EXPECT_LT(steady_clock::now() - start, 10s);
   EXPECT_TRUE(c.meta.reports.empty());
+  // Another has: the full one is left out.
+  c.meta.SetHook(pb::REPORT_REPLICA, nullptr);
+  (void)c.Run(c.engine->Fsync(*file, false));  // the error was told
+  ASSERT_TRUE(c.Write(*file, 0, "abc"));
+  Status written = c.Run(c.engine->Flush(*file));
+  EXPECT_TRUE(written) << ToString(written.error());
+  ASSERT_EQ(c.meta.reports.size(), 1u);
+  EXPECT_EQ(static_cast<ErrorCode>(c.meta.reports[0].reason()), ErrorCode::kNoSpace);
+  EXPECT_EQ(c.Read(*file, 0, 3), "abc");
   EXPECT_TRUE(c.Run(c.engine->Release(std::move(file))));
 }
 

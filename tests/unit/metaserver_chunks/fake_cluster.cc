@@ -82,6 +82,7 @@ Status FakeServer::Freeze(const pb::FreezeReplicaRequest& request, pb::FreezeRep
   response->set_applied(replica.applied);
   response->set_known(replica.known);
   response->set_suspect(replica.suspect);
+  response->set_full(free == 0);
   return {};
 }
 
@@ -310,7 +311,8 @@ Result<pb::Attr> FakeClient::SetSize(uint64_t inode, uint64_t size) {
   return response.attr();
 }
 
-Result<pb::Extent> FakeClient::Report(uint64_t inode, const pb::Extent& extent, uint32_t server, bool for_write) {
+Result<pb::Extent> FakeClient::Report(uint64_t inode, const pb::Extent& extent, uint32_t server, bool for_write,
+                                       ErrorCode reason) {
   pb::ReportReplicaRequest request;
   *request.mutable_caller() = caller();
   request.set_inode(inode);
@@ -318,7 +320,7 @@ Result<pb::Extent> FakeClient::Report(uint64_t inode, const pb::Extent& extent, 
   request.set_chunk(extent.chunk());
   request.set_version(extent.version());
   request.set_server(server);
-  request.set_reason(static_cast<uint32_t>(ErrorCode::kUnavailable));
+  request.set_reason(static_cast<uint32_t>(reason));
   request.set_for_write(for_write);
   TRY_ASSIGN(auto response, Call<pb::ReportReplicaResponse>(pb::REPORT_REPLICA, request));
   return response.extent();

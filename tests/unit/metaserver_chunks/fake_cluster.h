@@ -101,7 +101,8 @@ class FakeClient {
   Result<pb::Extent> Grant(uint64_t inode, uint64_t index = 0);
   Result<pb::Attr> Commit(uint64_t inode, const pb::Extent& extent, uint64_t end);
   Result<pb::Attr> SetSize(uint64_t inode, uint64_t size);
-  Result<pb::Extent> Report(uint64_t inode, const pb::Extent& extent, uint32_t server, bool for_write = true);
+  Result<pb::Extent> Report(uint64_t inode, const pb::Extent& extent, uint32_t server, bool for_write = true,
+                            ErrorCode reason = ErrorCode::kUnavailable);
   std::vector<pb::Extent> Extents(uint64_t inode, uint64_t first = 0, uint32_t count = 64);
   uint64_t session = 0;
 

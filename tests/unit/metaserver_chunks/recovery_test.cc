@@ -264,6 +264,25 @@ TEST_F(RecoveryTest, AMemberWithoutRoomToBeLevelledIsLeftOut) {
   EXPECT_EQ(fresh->version(), 2u);
 }
 
+// A full member makes room for another server, which gets a copy; as long as no other has room, nothing happens.
+TEST_F(RecoveryTest, AFullMemberIsLeftOutWhenAnotherServerHasRoom) {
+  cluster.loop.Sync([&] { member(1).free = 0; });
+  replica(1).applied = 7;  // what it has is not lost
+  auto none = client->Report(inode, extent, 0, true, ErrorCode::kNoSpace);
+  ASSERT_FALSE(none);
+  EXPECT_EQ(none.error().code, ErrorCode::kNoSpace);
+  EXPECT_EQ(cluster.Chunk(extent.chunk()).version(), extent.version());
+  EXPECT_FALSE(HasOrder(member(1), "freeze"));
+  cluster.AddServer();
+  auto fresh = client->Report(inode, extent, 0, true, ErrorCode::kNoSpace);
+  ASSERT_TRUE(fresh) << ToString(fresh.error());
+  EXPECT_EQ(fresh->replicas_size(), 2);
+  EXPECT_FALSE(Servers(cluster.Chunk(extent.chunk())).contains(extent.replicas(1).server()));
+  EXPECT_TRUE(HasOrder(member(0), "set " + std::to_string(extent.chunk()) + " v2 from"));
+  EXPECT_TRUE(cluster.Eventually([&] { return cluster.Chunk(extent.chunk()).replicas_size() == 3; }));
+  EXPECT_FALSE(Servers(cluster.Chunk(extent.chunk())).contains(extent.replicas(1).server()));
+}
+
 TEST_F(RecoveryTest, ASourceIsNotLeftOutOnAnothersWord) {
   replica(1).applied = 7;
   member(0).fail[pb::SET_VERSION] = {ErrorCode::kChainFailed};  // a bit flipped on the way
