@@ -13,7 +13,7 @@ constexpr Duration kSyncTry = 5s;         // a sync request waits for disks
 constexpr Duration kLongestTry = 60s;
 constexpr Duration kLongestPause = 500ms;
 constexpr Duration kConnectTry = 2s;
-constexpr int kNoSpaceRounds = 10;       // with growing pauses: about two seconds
+constexpr int kNoSpaceRounds = 14;       // with growing pauses: about four seconds, in which deleting files makes room
 constexpr uint64_t kCommitBytes = 16 << 20;  // a file that grew by that much is committed
 
 // One checksum for each part of the segment within one block.

@@ -13,6 +13,7 @@ namespace {
 constexpr size_t kBatch = 256;
 constexpr Duration kTimeout = 10s;
 constexpr Duration kPause = 500ms;
+constexpr Duration kShortPause = 100ms;  // where somebody waits for the room
 constexpr uint64_t kLittleRoom = 4ull << 30;
 
 }  // namespace
@@ -59,7 +60,8 @@ Task<void> DropSender::Work(ServerId server) {
   }
   if (!sent || pass.left) pending_[server].noted = true;  // tried again while it lives, or when it is back
   if ((!sent || pass.left) && !release) {
-    auto pause = state_.context.loop.Sleep(kPause);
+    bool hurry = Delay(server) < state_.context.options.drop_delay;
+    auto pause = state_.context.loop.Sleep(hurry ? kShortPause : kPause);
     co_await pause;
   }
   pending_[server].running = false;
