@@ -16,6 +16,7 @@ constexpr Duration kCallTimeout = 3s;      // of a heartbeat: the lease is 5 s
 constexpr Duration kRegisterTimeout = 10s;
 constexpr Duration kInventoryTimeout = 30s;
 constexpr Duration kRetry = 200ms;
+constexpr Duration kRefusedRetry = 1s;     // after an answer that was no
 constexpr int kSilentHeartbeats = 8;       // unanswered, one after the other: the connection is given up
 
 }  // namespace
@@ -28,9 +29,8 @@ Control::Control(EventLoop& loop, Node& node, Registration self, std::vector<Add
   }
 }
 
-void Control::Start(std::function<Task<Status>(std::string)> joined, std::function<void()> connected) {
-  joined_ = std::move(joined);
-  connected_ = std::move(connected);
+void Control::Start(Callbacks callbacks) {
+  callbacks_ = std::move(callbacks);
   tasks_.Spawn(Run());
 }
 
@@ -83,18 +83,29 @@ Task<void> Control::Run() {
       registered = Fail(connection.error());
     }
     if (registered) {
+      callbacks_.tried({});
       std::shared_ptr<Connection> live = *connection;
       co_await Serve(live);
       continue;
     }
     SetState(fmt::format("not registered with the metaserver {}: {} ({})", channel.address().ToString(),
                          registered.error().message, ErrorName(registered.error().code)), true);
-    co_await Nap(kRetry);
+    bool over = RefusedForGood(registered.error());
+    callbacks_.tried(over ? registered : Status());
+    if (over) break;
+    co_await Nap(connection ? kRefusedRetry : kRetry);
   }
 }
 
+// One that was registered by this process goes on: a metaserver that was started with wrong data will be put right.
+bool Control::RefusedForGood(const Error& why) {
+  bool final = why.code == ErrorCode::kWrongCluster || why.code == ErrorCode::kExists;
+  refusals_ = final ? refusals_ + 1 : 0;
+  return refusals_ >= channels_.size() && server_ == 0;
+}
+
 Task<Status> Control::Register(std::shared_ptr<Connection> connection) {
-  connected_();
+  callbacks_.connected();
   pb::RegisterRequest request;
   request.set_server_uuid(self_.server_uuid);
   request.set_cluster_uuid(self_.cluster_uuid);
@@ -102,6 +113,7 @@ Task<Status> Control::Register(std::shared_ptr<Connection> connection) {
   request.set_address(self_.address);
   request.set_host(self_.host);
   request.set_rack(self_.rack);
+  request.set_version(self_.version);
   request.set_start_id(self_.start_id);
   request.set_incarnation(node_.control.incarnation.load());
   request.set_txn(node_.control.txn.load());
@@ -120,7 +132,7 @@ Task<Status> Control::Register(std::shared_ptr<Connection> connection) {
   if (self_.cluster_uuid.empty()) {
     if (response.cluster_uuid().empty()) co_return Fail(ErrorCode::kBadMessage, "the metaserver names no cluster");
     std::string uuid = response.cluster_uuid();
-    CO_TRY(co_await joined_(uuid));
+    CO_TRY(co_await callbacks_.joined(uuid));
     self_.cluster_uuid = uuid;
   }
   server_ = response.server();

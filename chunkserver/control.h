@@ -23,6 +23,7 @@ struct Registration {
   std::string address;
   std::string host;
   std::string rack;
+  std::string version;    // of the program
   uint64_t start_id = 0;  // of this process
 };
 
@@ -35,9 +36,16 @@ class Control {
   Control(EventLoop& loop, Node& node, Registration self, std::vector<Address> metaservers, const Dispatcher& dispatcher,
           Duration heartbeat);
 
-  // On the loop. `joined` is called (on the loop) with the uuid of the cluster at the first registration of a server that
-  // belonged to none; `connected` at each new connection.
-  void Start(std::function<Task<Status>(std::string)> joined, std::function<void()> connected);
+  // What it calls, on the loop. Plain values.
+  struct Callbacks {
+    // With the uuid of the cluster, at the first registration of a server that belonged to none.
+    std::function<Task<Status>(std::string)> joined;
+    std::function<void()> connected;  // at each new connection
+    // After each try to register. An error: every metaserver has refused for good, and no more is tried.
+    std::function<void(const Status&)> tried;
+  };
+  // On the loop.
+  void Start(Callbacks callbacks);
   Task<void> Stop();
 
   // Any thread.
@@ -46,6 +54,7 @@ class Control {
 
  private:
   Task<void> Run();
+  bool RefusedForGood(const Error& why);
   Task<Status> Register(std::shared_ptr<Connection> connection);
   Task<void> Serve(std::shared_ptr<Connection> connection);
   void Leave(Connection& connection, Error why);
@@ -64,8 +73,8 @@ class Control {
   Duration heartbeat_;
   uint32_t server_ = 0;
   std::vector<std::unique_ptr<Channel>> channels_;
-  std::function<Task<Status>(std::string)> joined_;
-  std::function<void()> connected_;
+  Callbacks callbacks_;
+  size_t refusals_ = 0;  // for good, one after the other
   TaskGroup tasks_;
   std::shared_ptr<OneShot<bool>> nap_;
   bool stopping_ = false;

@@ -68,7 +68,7 @@ void Disk::SettleLastWrite() {
   if (!settled) {
     LogWarning("the last write to {} can't be settled: {}", ReplicaPath(left.chunk, left.instance), settled.error().message);
   } else if (*settled > 0) {
-    LogInfo("{}: {} blocks of chunk {:x} had been written without their checksums", path(), *settled, left.chunk.value);
+    LogInfo("{}: {} blocks of chunk {:016x} had been written without their checksums", path(), *settled, left.chunk.value);
   }
 }
 
@@ -106,13 +106,17 @@ uint64_t Disk::FreeOfCapacity() const {
   return std::min(free, directory_.capacity > used ? directory_.capacity - used : 0);
 }
 
-Status Disk::CheckSpace(uint64_t bytes, bool forwarded) const {
+uint64_t Disk::KeptBack(bool forwarded) const {
   uint64_t keep = forwarded ? reserved_bytes_ / 2 : reserved_bytes_;
   if (directory_.capacity != 0) {
     // Of a capacity, a sixteenth is the most that is kept back.
     keep = std::min(keep, directory_.capacity / (forwarded ? 32 : 16));
   }
-  if (FreeOfCapacity() >= keep + bytes) return {};
+  return keep;
+}
+
+Status Disk::CheckSpace(uint64_t bytes, bool forwarded) const {
+  if (FreeOfCapacity() >= KeptBack(forwarded) + bytes) return {};
   return Fail(ErrorCode::kNoSpace, fmt::format("the data directory {} is full", path()));
 }
 
@@ -145,8 +149,8 @@ pb::DiskReport Disk::Report() const {
 
 uint64_t Disk::Available() const {
   if (failed()) return 0;
-  if (!CheckSpace(0, false)) return 0;
-  return FreeOfCapacity();
+  uint64_t free = FreeOfCapacity(), kept = KeptBack(false);
+  return free > kept ? free - kept : 0;
 }
 
 void Disk::Note(const Error& error) {

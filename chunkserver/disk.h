@@ -84,6 +84,7 @@ class Disk {
 
  private:
   uint64_t FreeOfCapacity() const;
+  uint64_t KeptBack(bool forwarded) const;  // of that, for writes under way
   void SettleLastWrite();
 
   Files& files_;

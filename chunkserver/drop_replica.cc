@@ -22,7 +22,7 @@ Task<Result<pb::DropReplicaResponse>> Service::DropReplica(const pb::DropReplica
   OnQueue drop(loop_, replica->disk.syncs(), [&store, &replica] { return store.Drop(replica); });
   Status dropped = co_await drop;
   if (!dropped) co_return Fail(std::move(dropped).error());
-  LogInfo("dropped chunk {:x} version {} instance {:x}", message.chunk(), message.version(), message.instance());
+  LogInfo("dropped chunk {:016x} version {} instance {:x}", message.chunk(), message.version(), message.instance());
   co_return response;
 }
 

@@ -2,10 +2,13 @@
 #include <fmt/format.h>
 
 #include "chunkserver/server.h"
+#include "common/daemon/capacity.h"
 #include "common/daemon/server_main.h"
 
 namespace shoal {
 namespace {
+
+constexpr Duration kFirstTry = 3s;  // to register: how long the start waits for the outcome
 
 // Settings of the program as they are written on the command line or in the file.
 struct Settings : ServerSettings {
@@ -49,6 +52,9 @@ Status Check(Settings& settings) {
   }
   for (const std::string& text : settings.data) {
     TRY_ASSIGN(DataDirectory directory, ParseDirectory(text, settings.capacity));
+    if (Status enough = CheckCapacity(directory.capacity); !enough) {
+      return Fail(enough.error().code, fmt::format("--capacity of {}: {}", directory.path, enough.error().message));
+    }
     settings.server.directories.push_back(std::move(directory));
   }
   for (const std::string& text : settings.meta) {
@@ -61,6 +67,7 @@ Status Check(Settings& settings) {
   if (!settings.advertise.empty()) {
     TRY_ASSIGN(settings.server.advertise, ParseAddressOption("--advertise", settings.advertise, kChunkPort));
   }
+  settings.server.version = kVersion;
   if (settings.server.name.empty()) settings.server.name = HostName();
   if (settings.server.host.empty()) settings.server.host = HostName();
   settings.server.network_loops = static_cast<int>(settings.loops);
@@ -70,8 +77,13 @@ Status Check(Settings& settings) {
 // The chunkserver as RunServer sees it.
 class Running : public RunningServer {
  public:
-  explicit Running(ChunkServerOptions options) : server_(std::move(options)) {}
-  Status Start() override { return server_.Start(); }
+  explicit Running(ChunkServerOptions options) : server_(WithRefusal(std::move(options))) {}
+  // Without a metaserver it starts all the same; what would never serve does not.
+  Status Start() override {
+    TRY(server_.Start());
+    return server_.AwaitFirstTry(kFirstTry);
+  }
+  void OnFatal(std::function<void(const Error&)> callback) override { on_fatal_ = std::move(callback); }
   void Stop() override { server_.Stop(); }
   uint16_t port() const override { return server_.port(); }
   Metrics& metrics() override { return server_.metrics(); }
@@ -82,6 +94,11 @@ class Running : public RunningServer {
   std::string StatusMembers() const override { return "\"state\": " + JsonQuote(server_.state()); }
 
  private:
+  ChunkServerOptions WithRefusal(ChunkServerOptions options) {
+    options.on_refused = [this](const Error& why) { on_fatal_(why); };
+    return options;
+  }
+  std::function<void(const Error&)> on_fatal_ = [](const Error&) {};
   ChunkServer server_;
 };
 

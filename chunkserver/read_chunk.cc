@@ -77,7 +77,7 @@ Task<void> Service::ReadChunk(Request request) {
   std::shared_ptr<Replica> replica;
   if (ok) {
     replica = node_.store->Find(ChunkId{message.chunk()}, InstanceId{message.instance()});
-    if (!replica) ok = Fail(ErrorCode::kNoReplica, fmt::format("no replica of chunk {:x} here", message.chunk()));
+    if (!replica) ok = Fail(ErrorCode::kNoReplica, fmt::format("no replica of chunk {:016x} here", message.chunk()));
   }
   if (!ok) {
     request.AnswerError(ok.error());

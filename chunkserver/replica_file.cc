@@ -50,7 +50,7 @@ Result<std::unique_ptr<ReplicaFile>> ReplicaFile::Load(std::unique_ptr<File> fil
   TRY(ReadExactly(*file, 0, {pages[0].data(), sizeof pages}, Wait::kYes, "header"));
   TRY_ASSIGN(ReplicaHeader header, ReplicaHeader::Decode(pages[0]));
   if (header.chunk != chunk || header.instance != instance) {
-    return Fail(ErrorCode::kCorrupt, fmt::format("the header is of chunk {:x} instance {:x}", header.chunk.value,
+    return Fail(ErrorCode::kCorrupt, fmt::format("the header is of chunk {:016x} instance {:x}", header.chunk.value,
                                                  header.instance.value));
   }
   if (!cluster_uuid.empty() && header.cluster_uuid != cluster_uuid) {

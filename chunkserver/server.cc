@@ -4,6 +4,9 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <condition_variable>
+#include <mutex>
+#include <optional>
 #include <random>
 
 #include "chunkserver/control.h"
@@ -30,6 +33,7 @@ class ChunkServer::Impl {
 
   Status Start();
   void Stop();
+  Status AwaitFirstTry(Duration limit);
 
   ChunkServerOptions options_;
   Files& files_;
@@ -45,9 +49,15 @@ class ChunkServer::Impl {
 
  private:
   Status OpenStore();
+  void NoteTry(const Status& status);
+  Error Explain(const Error& refusal) const;
   void MakeLoops();
   Task<Status> Join(std::string cluster);
   void AddGauges();
+
+  std::mutex mutex_;  // guards what follows
+  std::condition_variable tried_;
+  std::optional<Status> first_try_;  // an error: refused for good
 };
 
 ChunkServer::Impl::Impl(ChunkServerOptions options)
@@ -114,7 +124,7 @@ Status ChunkServer::Impl::Start() {
   if (options_.advertise.host.empty() || address.port == 0) address.port = server_->port();
   std::random_device random;
   Registration self{identity_.server_uuid, identity_.cluster_uuid, options_.name, address.ToString(), options_.host,
-                    options_.rack, (uint64_t{random()} << 32 | random()) | 1};
+                    options_.rack, options_.version, (uint64_t{random()} << 32 | random()) | 1};
   EventLoop& loop = *loops_.back();
   control_ = std::make_unique<Control>(loop, node_, self, options_.metaservers, dispatcher_, options_.heartbeat);
   started_ = true;
@@ -122,10 +132,40 @@ Status ChunkServer::Impl::Start() {
   AddGauges();
   loop.Sync([this] {
     Service* orders = services_.back().get();
-    control_->Start([this](std::string cluster) { return Join(std::move(cluster)); }, [orders] { orders->ForgetOrders(); });
+    control_->Start({.joined = [this](std::string cluster) { return Join(std::move(cluster)); },
+                     .connected = [orders] { orders->ForgetOrders(); },
+                     .tried = [this](const Status& status) { NoteTry(status); }});
   });
   LogInfo("chunkserver {} serves at {}", options_.name, address.ToString());
   return {};
+}
+
+Status ChunkServer::Impl::AwaitFirstTry(Duration limit) {
+  std::unique_lock lock(mutex_);
+  tried_.wait_for(lock, limit, [this] { return first_try_.has_value(); });
+  return first_try_.value_or(Status());
+}
+
+void ChunkServer::Impl::NoteTry(const Status& status) {
+  Status outcome = status ? status : Fail(Explain(status.error()));
+  {
+    std::lock_guard lock(mutex_);
+    if (!first_try_) first_try_ = outcome;
+  }
+  tried_.notify_all();
+  if (outcome) return;
+  LogError("{}", outcome.error().message);
+  if (options_.on_refused) options_.on_refused(outcome.error());
+}
+
+// What the metaserver said, and what to do.
+Error ChunkServer::Impl::Explain(const Error& refusal) const {
+  if (refusal.code != ErrorCode::kWrongCluster) return refusal;  // says it
+  std::string directories;
+  for (const DataDirectory& directory : options_.directories) directories += (directories.empty() ? "" : ", ") + directory.path;
+  return {refusal.code, fmt::format("the data directory {} belongs to cluster {}, and the metaserver {} to another one ({}). Nothing in it "
+                                    "was touched. Name the metaserver of its own cluster with --meta, or an empty directory with --data",
+                                    directories, identity_.cluster_uuid, options_.metaservers.front().ToString(), refusal.message)};
 }
 
 // The first registration: the data directories belong to that cluster from now on.
@@ -180,6 +220,7 @@ void ChunkServer::Impl::Stop() {
 ChunkServer::ChunkServer(ChunkServerOptions options) : impl_(std::make_unique<Impl>(std::move(options))) {}
 ChunkServer::~ChunkServer() = default;
 Status ChunkServer::Start() { return impl_->Start(); }
+Status ChunkServer::AwaitFirstTry(Duration limit) { return impl_->AwaitFirstTry(limit); }
 void ChunkServer::Stop() { impl_->Stop(); }
 uint16_t ChunkServer::port() const { return impl_->server_ ? impl_->server_->port() : 0; }
 Metrics& ChunkServer::metrics() { return impl_->metrics_; }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -31,12 +32,16 @@ struct ChunkServerOptions {
   std::string name;  // empty: the host name
   std::string host;  // failure domain; empty: the host name
   std::string rack;  // failure domain; may be empty
+  std::string version;  // of the program, for who lists the servers
   int network_loops = 1;
   uint64_t reserved_bytes = 64ull << 20;    // of each file system: left free
   size_t open_files = 4096;                 // descriptors kept open, at most
   Duration heartbeat = kHeartbeatInterval;  // until the metaserver says another
   Duration clean_after = 10s;               // of a sync: what was not written since no longer counts as dirty on the disk
   Files* files = nullptr;                   // null: the operating system's; tests put a fake here
+  // Called once, on a thread of the server, when every metaserver has refused it for good before it was ever registered.
+  // The error names the data directory and says what to do; the server is to be stopped.
+  std::function<void(const Error&)> on_refused;
 };
 
 // Serves replicas of its data directories, registers with the metaserver and keeps its lease by heartbeats.
@@ -55,6 +60,9 @@ class ChunkServer {
   Status Start();
   // Stops serving, ends the connections, finishes what the disks are doing, unlocks the directories. Nothing is synced.
   void Stop();
+
+  // Waits until registering was tried once, at most that long. An error: it was refused for good (see on_refused).
+  Status AwaitFirstTry(Duration limit);
 
   uint16_t port() const;
   Metrics& metrics();

@@ -23,7 +23,7 @@ uint64_t ReplicaDigest(ChunkId chunk, ChunkVersion version, InstanceId instance)
 }
 
 std::string Describe(const Replica& replica) {
-  return fmt::format("chunk {:x} instance {:x} in {}", replica.chunk.value, replica.instance.value, replica.disk.path());
+  return fmt::format("chunk {:016x} instance {:x} in {}", replica.chunk.value, replica.instance.value, replica.disk.path());
 }
 
 }  // namespace

@@ -42,17 +42,17 @@ Task<void> Service::SyncChunk(Request request) {
     const auto& one = message.chunks(i);
     auto replica = node_.store->Find(ChunkId{one.chunk()}, InstanceId{one.instance()});
     if (!replica) {
-      ok = Fail(ErrorCode::kNoReplica, fmt::format("no replica of chunk {:x} here", one.chunk()));
+      ok = Fail(ErrorCode::kNoReplica, fmt::format("no replica of chunk {:016x} here", one.chunk()));
       break;
     }
     ok = co_await EnsureLoaded(replica);
     if (!ok) break;
     std::lock_guard lock(replica->mutex);
     if (!replica->exists) {
-      ok = Fail(ErrorCode::kNoReplica, fmt::format("nothing was written to chunk {:x} here", one.chunk()));
+      ok = Fail(ErrorCode::kNoReplica, fmt::format("nothing was written to chunk {:016x} here", one.chunk()));
     } else if (one.version() != 0 && replica->version.value != one.version()) {
       ok = Fail(ErrorCode::kVersionMismatch,
-                fmt::format("chunk {:x} has version {} here, not {}", one.chunk(), replica->version.value, one.version()));
+                fmt::format("chunk {:016x} has version {} here, not {}", one.chunk(), replica->version.value, one.version()));
     }
     replicas.push_back(std::move(replica));
   }

@@ -13,7 +13,7 @@ Task<void> Service::VerifyChunk(Request request) {
   std::shared_ptr<Replica> replica;
   if (ok) {
     replica = node_.store->Find(ChunkId{message.chunk()}, InstanceId{message.instance()});
-    if (!replica) ok = Fail(ErrorCode::kNoReplica, fmt::format("no replica of chunk {:x} here", message.chunk()));
+    if (!replica) ok = Fail(ErrorCode::kNoReplica, fmt::format("no replica of chunk {:016x} here", message.chunk()));
   }
   if (ok && (message.offset() >= kChunkSize || message.length() > kChunkSize - message.offset())) {
     ok = Fail(ErrorCode::kInvalidArgument, "the range lies outside the chunk");

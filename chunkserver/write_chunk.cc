@@ -146,7 +146,7 @@ Result<std::shared_ptr<Replica>> Service::TargetOf(const pb::WriteChunkRequest& 
   ChunkId chunk{message.chunk()};
   InstanceId instance{message.instance()};
   std::shared_ptr<Replica> replica = node_.store->Find(chunk, instance);
-  if (!replica && !message.create()) return Fail(ErrorCode::kNoReplica, fmt::format("no replica of chunk {:x} here", chunk.value));
+  if (!replica && !message.create()) return Fail(ErrorCode::kNoReplica, fmt::format("no replica of chunk {:016x} here", chunk.value));
   Disk* disk = replica ? &replica->disk : nullptr;
   if (!disk) {
     TRY_ASSIGN(disk, node_.store->ChooseDisk(bytes, message.number() != 0));

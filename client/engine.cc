@@ -1,5 +1,7 @@
 #include "client/engine.h"
 
+#include <sys/stat.h>
+
 #include "client/engine_impl.h"
 #include "client/read_ahead.h"
 #include "common/log.h"
@@ -100,10 +102,15 @@ Task<Status> EngineImpl::FindRoot() {
     Result<pb::AttrResponse> found =
         co_await core.session.Call<pb::AttrResponse>(pb::LOOKUP, request, cred, CallKind::kRead);
     if (!found) {
-      std::string what = "the directory " + core.options.subdir + " of the file system: " + found.error().message;
-      co_return Fail(found.error().code, std::move(what));
+      const Error& why = found.error();
+      std::string what = "the directory " + core.options.subdir + " of the file system: ";
+      what += why.code == ErrorCode::kNotFound ? "there is no '" + std::string(name) + "'" : why.message.empty() ? std::string(ErrorName(why.code)) : why.message;
+      co_return Fail(why.code, std::move(what));
     }
     root = InodeId(found->attr().inode());
+    if (!S_ISDIR(found->attr().mode())) {
+      co_return Fail(ErrorCode::kNotDirectory, "'" + std::string(name) + "' in " + core.options.subdir + " of the file system is no directory");
+    }
   }
   co_return Status{};
 }

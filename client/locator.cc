@@ -118,8 +118,8 @@ Task<Result<LocationPtr>> Locator::Grant(StatePtr state, uint64_t index) {
 
 Task<Result<LocationPtr>> Locator::Report(StatePtr state, uint64_t index, LocationPtr location, ServerId server,
                                           ErrorCode reason, bool for_write) {
-  LogInfo("inode {} chunk {} version {}: reporting server {} ({})", state->inode.value, location->chunk.value,
-          location->version.value, server.value, ErrorName(reason));
+  LogInfo("inode {} chunk {:016x} version {}: reporting {} ({})", state->inode.value, location->chunk.value,
+          location->version.value, server ? fmt::format("server {}", server.value) : "the chain", ErrorName(reason));
   pb::ReportReplicaRequest request;
   request.set_inode(state->inode.value);
   request.set_index(index);

@@ -260,7 +260,7 @@ Task<void> Reader::TryOne(std::shared_ptr<Race> race, size_t which) {
   } else {
     ErrorCode code = bytes.error().code;
     core_.failed_reads.Add();
-    LogInfo("chunk {} could not be read from {}: {}", race->location->chunk.value, place.address, ToString(bytes.error()));
+    LogInfo("chunk {:016x} could not be read from {}: {}", race->location->chunk.value, place.address, ToString(bytes.error()));
     if (code == ErrorCode::kUnavailable || code == ErrorCode::kTimeout) {
       core_.servers.Avoid(place.address, core_.options.avoid_server);
     }
@@ -293,7 +293,7 @@ Result<Buffer> Reader::Check(Race& race, size_t which, const Reply& reply, const
     } else if (BlockChecksum(block, kBlockSize) != sum) {
       core_.checksum_mismatches.Add();
       uint32_t at = race.begin + static_cast<uint32_t>(i * kBlockSize);
-      LogWarning("chunk {} from {}: the block at {} does not match its checksum", race.location->chunk.value,
+      LogWarning("chunk {:016x} from {}: the block at {} does not match its checksum", race.location->chunk.value,
                  race.location->replicas[which].address, at);
       core_.tasks.Spawn(Verify(connection, race.location, race.begin, race.length));
       return Fail(ErrorCode::kChecksumMismatch, "the block at " + std::to_string(at) + " does not match its checksum");
@@ -313,7 +313,7 @@ Task<void> Reader::Verify(std::shared_ptr<Connection> connection, LocationPtr lo
   Result<Reply> reply = co_await pending;
   pb::VerifyChunkResponse response;
   if (!reply || !ParseReply(*reply, response)) co_return;
-  LogInfo("chunk {} on {}: the server finds its copy {}", location->chunk.value, connection->peer(),
+  LogInfo("chunk {:016x} on {}: the server finds its copy {}", location->chunk.value, connection->peer(),
           response.good() ? "good" : "bad");
 }
 

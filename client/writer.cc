@@ -214,9 +214,12 @@ Task<void> Writer::Run(StatePtr state, std::shared_ptr<ChunkWriter> writer) {
       SteadyTime deadline = StartClock(*writer->queue.front());
       Result<LocationPtr> granted = co_await locator_.Grant(state, writer->index);
       if (granted) continue;
-      if (IsRetryable(granted.error().code) && Core::Now() < deadline) {
+      // Space may have been given back by the next round.
+      bool full = granted.error().code == ErrorCode::kNoSpace && ++writer->no_space < kNoSpaceRounds;
+      if ((IsRetryable(granted.error().code) || full) && Core::Now() < deadline) {
         co_await core_.loop.Sleep(NextPause(*writer));
       } else {
+        writer->no_space = 0;
         GiveUp(state, *writer, granted.error());
       }
       continue;

@@ -9,8 +9,8 @@ namespace shoal::client {
 namespace {
 
 constexpr Duration kLongestPause = 500ms;
-constexpr int kNoSpaceRounds = 10;  // with growing pauses: about two seconds
-constexpr int kAskForRoom = 6;      // from that round on, about 0.3 s, another server is asked for
+constexpr int kNoSpaceRounds = 14;  // with growing pauses: about four seconds, in which deleting files makes room
+constexpr int kAskForRoom = 6;  // from that round on, about 0.3 s, another server is asked for
 
 }  // namespace
 
@@ -77,7 +77,7 @@ void Writer::GiveUp(const StatePtr& state, ChunkWriter& writer, const Error& err
   writer.queue.clear();
   Credit(bytes);
   core_.write_errors.Add();
-  LogError("inode {}: {} bytes of chunk {} could not be written and are lost: {}", state->inode.value, bytes,
+  LogError("inode {}: {} bytes of its chunk at index {} could not be written and are lost: {}", state->inode.value, bytes,
            writer.index, ToString(error));
   SetError(*state, error);
   state->progress.WakeAll();

@@ -91,6 +91,8 @@ Status StartLog(const LogOptions& options) {
   return {};
 }
 
+void SilenceLog() { Logger().set_level(spdlog::level::off); }
+
 void ReopenLog() { sink->Reopen(); }
 
 bool LogEnabled(LogLevel level) { return Logger().should_log(ToSpdlog(level)); }

@@ -20,6 +20,8 @@ struct LogOptions {
 
 // Once, before threads start. Fails with a clear error when the file can't be opened.
 Status StartLog(const LogOptions& options);
+// Nothing is logged until StartLog: for programs whose output is for people, and who say themselves what went wrong.
+void SilenceLog();
 // Reopens the file (SIGHUP, after rotation).
 void ReopenLog();
 bool LogEnabled(LogLevel level);

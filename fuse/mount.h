@@ -27,7 +27,8 @@ struct UnmountOptions {
 };
 
 // Unmounts a Shoal mount and waits for the end of its process, which writes out what it has gathered. kNotFound: no
-// Shoal mount there; kBusy: the message names the processes that use it.
+// Shoal mount there; kBusy: the message names the processes that use it. The working directory of this process is "/"
+// afterwards.
 Status Unmount(const std::string& path, const UnmountOptions& options = {});
 
 }  // namespace shoal::fuse

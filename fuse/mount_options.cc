@@ -21,12 +21,10 @@ constexpr std::string_view kKnown[] = {
     "key",    "attr_timeout", "entry_timeout", "negative_timeout", "read_ahead", "log",      "log_level", "pid_file",
     "nofail", "_netdev",      "defaults",      "noauto",           "user",       "nodiratime"};
 
-std::string Nearest(std::string_view word) {
-  std::string_view best = kKnown[0];
-  for (std::string_view known : kKnown) {
-    if (EditDistance(word, known) < EditDistance(word, best)) best = known;
-  }
-  return std::string(best);
+// What is wrong with an unknown option, and what may have been meant.
+std::string Unknown(std::string_view word) {
+  auto near = Nearest(word, std::vector<std::string>(std::begin(kKnown), std::end(kKnown)));
+  return near ? "is unknown; did you mean '" + *near + "'?" : "is unknown";
 }
 
 std::unexpected<Error> BadOption(std::string_view option, std::string_view why) {
@@ -98,7 +96,7 @@ Status ApplyValue(std::string_view option, std::string_view name, std::string_vi
   } else if (name == "pid_file") {
     options.pid_file = std::string(value);
   } else {
-    return BadOption(option, "is unknown; did you mean '" + Nearest(name) + "'?");
+    return BadOption(option, Unknown(name));
   }
   return {};
 }
@@ -168,7 +166,7 @@ Status ParseMountOptions(std::string_view text, MountOptions& options) {
                                      "read_ahead", "log", "log_level", "pid_file"}) {
         if (name == known) return BadOption(option, "wants a value: " + std::string(name) + "=...");
       }
-      return BadOption(option, "is unknown; did you mean '" + Nearest(name) + "'?");
+      return BadOption(option, Unknown(name));
     }
     TRY(ApplyValue(option, name, option.substr(equals + 1), options));
   }

@@ -8,6 +8,7 @@
 
 #include <cerrno>
 #include <csignal>
+#include <cstdio>
 #include <fstream>
 
 #include "common/log.h"
@@ -34,9 +35,16 @@ client::ClientOptions EngineOptions(const MountOptions& options, const ClusterKe
   return engine;
 }
 
+// For the person at a terminal too, who may have sent the log elsewhere.
+void Say(const MountOptions& options, const std::string& line) {
+  LogWarning("{}", line);
+  if (options.foreground && !options.log_file.empty()) std::fprintf(stderr, "%s\n", line.c_str());
+}
+
 // Writes back what was stored through shared mappings, then takes the mount away. Runs on a thread of its own: all of
 // it needs answers from the loop.
-void SyncAndUnmount(const std::string& mountpoint, const std::string& device) {
+void SyncAndUnmount(const MountOptions& options, const std::string& device) {
+  const std::string& mountpoint = options.mountpoint;
   auto mount = FindMount(mountpoint);
   if (!mount || mount->device != device) return;
   int fd = open(mountpoint.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -46,8 +54,9 @@ void SyncAndUnmount(const std::string& mountpoint, const std::string& device) {
   }
   Status taken = TakeMountAway(mountpoint, false);
   if (!taken && taken.error().code == ErrorCode::kBusy) {
-    LogWarning("{} is still used by {}: it is detached, their files fail from now on", mountpoint,
-               UsersOfMount(*mount));
+    std::string users = Describe(UsersOfMount(*mount));
+    Say(options, mountpoint + " is still used" + (users.empty() ? "" : " by " + users) +
+                     ". It is detached; what they have written is being flushed, and their files fail from now on");
     taken = TakeMountAway(mountpoint, true);
   }
   if (!taken) LogError("unmounting: {}", ToString(taken.error()));
@@ -185,7 +194,7 @@ Task<void> MountProcess::WaitForEnd() {
 Task<void> MountProcess::TakeAway() {
   int signals = stop_;
   unmounter_ = std::thread([this] {
-    SyncAndUnmount(options_.mountpoint, device_);
+    SyncAndUnmount(options_, device_);
     loop_.Post([this] {
       taken_away_ = true;
       changed_.WakeAll();

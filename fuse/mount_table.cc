@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <climits>
 #include <cstdlib>
@@ -137,9 +138,26 @@ Status TakeMountAway(const std::string& mountpoint, bool lazy) {
   return Fail(error == EBUSY ? ErrorCode::kBusy : ErrorFromErrno(error), mountpoint + ": " + std::strerror(error));
 }
 
-std::string UsersOfMount(const MountEntry& mount) {
+namespace {
+
+// The parents of this process, the nearest first.
+std::vector<int> Ancestors() {
+  std::vector<int> pids;
+  for (int pid = getppid(); pid > 1 && pids.size() < 64;) {
+    pids.push_back(pid);
+    std::string stat = ReadAll("/proc/" + std::to_string(pid) + "/stat");  // "PID (NAME) STATE PPID ..."
+    size_t paren = stat.rfind(')');
+    if (paren == stat.npos || paren + 4 >= stat.size()) break;
+    pid = std::atoi(stat.c_str() + paren + 4);
+  }
+  return pids;
+}
+
+}  // namespace
+
+std::vector<MountUser> UsersOfMount(const MountEntry& mount) {
   namespace fs = std::filesystem;
-  std::string users;
+  std::vector<MountUser> users;
   std::error_code ignore;
   std::string prefix = mount.mountpoint + "/";
   auto inside = [&](const fs::path& link) {
@@ -148,15 +166,29 @@ std::string UsersOfMount(const MountEntry& mount) {
   };
   for (const auto& process : fs::directory_iterator("/proc", ignore)) {
     std::string pid = process.path().filename();
-    if (pid.find_first_not_of("0123456789") != pid.npos) continue;
-    bool uses = inside(process.path() / "cwd") || inside(process.path() / "root") || inside(process.path() / "exe");
-    for (const auto& file : fs::directory_iterator(process.path() / "fd", ignore)) uses = uses || inside(file.path());
-    if (!uses) continue;
+    if (pid.find_first_not_of("0123456789") != pid.npos || std::atoi(pid.c_str()) == getpid()) continue;
+    bool directory = inside(process.path() / "cwd");
+    bool more = inside(process.path() / "root") || inside(process.path() / "exe");
+    for (const auto& file : fs::directory_iterator(process.path() / "fd", ignore)) more = more || inside(file.path());
+    if (!directory && !more) continue;
     std::string name = ReadAll(process.path() / "comm");
     if (name.ends_with('\n')) name.pop_back();
-    users += (users.empty() ? "" : ", ") + name + " (" + pid + ")";
+    users.push_back({std::atoi(pid.c_str()), std::move(name), !more});
   }
   return users;
+}
+
+std::string Describe(const std::vector<MountUser>& users) {
+  std::string text, shell;
+  std::vector<int> ancestors = Ancestors();
+  for (const MountUser& user : users) {
+    std::string one = user.name + " (" + std::to_string(user.pid) + ")";
+    text += (text.empty() ? "" : ", ") + one;
+    bool ours = std::find(ancestors.begin(), ancestors.end(), user.pid) != ancestors.end();
+    if (ours && user.only_directory) shell += (shell.empty() ? "" : " and ") + one;
+  }
+  if (shell.empty()) return text;
+  return text + "; this command was started from " + shell + ", whose working directory is inside: cd out of it";
 }
 
 }  // namespace shoal::fuse

@@ -33,8 +33,16 @@ Result<std::string> AbsolutePath(const std::string& path);
 
 // Takes the mount away, as root by umount2(2), else by fusermount3. `lazy`: detaches a busy one. kBusy when it is.
 Status TakeMountAway(const std::string& mountpoint, bool lazy);
-// Processes with open files, a working directory or mapped files on that device: "bash (812), vim (90)"; "" if none
-// can be seen.
-std::string UsersOfMount(const MountEntry& mount);
+// A process that keeps a mount busy. A plain value.
+struct MountUser {
+  int pid = 0;
+  std::string name;
+  bool only_directory = false;  // by nothing but its working directory
+};
+// The processes with open files, a working directory or their program in the mount, as far as they can be seen; not this
+// one.
+std::vector<MountUser> UsersOfMount(const MountEntry& mount);
+// "vim (90), bash (812)", and what to do where one of them is a shell that this process was started from.
+std::string Describe(const std::vector<MountUser>& users);
 
 }  // namespace shoal::fuse

@@ -16,14 +16,13 @@ Status Unmount(const std::string& path, const UnmountOptions& options) {
   if (!mount->is_shoal()) {
     return Fail(ErrorCode::kNotFound, mountpoint + " is a mount of " + mount->type + ", not of Shoal");
   }
+  // A working directory in the mount would keep it busy. What was relative to it is absolute by now.
+  if (chdir("/") != 0) return Fail(ErrnoError(errno, "/"));
   MountWatch process(mount->device);
   Status taken = TakeMountAway(mountpoint, false);
   if (!taken && taken.error().code == ErrorCode::kBusy) {
-    std::string users = UsersOfMount(*mount);
-    if (!options.force) {
-      return Fail(ErrorCode::kBusy, mountpoint + " is in use" + (users.empty() ? "" : " by " + users) +
-                                        "; stop that, or detach it with --force");
-    }
+    std::string users = Describe(UsersOfMount(*mount));
+    if (!options.force) return Fail(ErrorCode::kBusy, mountpoint + " is in use" + (users.empty() ? "" : " by " + users));
     TRY(TakeMountAway(mountpoint, true));
     return {};  // its process lives until the last user is gone
   }

@@ -13,8 +13,9 @@
 namespace shoal::meta {
 namespace {
 
-// How many of each are made durable at a time.
-constexpr uint64_t kRangeSize[] = {1 << 17, 1 << 16, 1 << 17, 1 << 8, 1 << 6, 1 << 16, 1 << 16};
+// How many of each are made durable at a time. Servers are few and people read their numbers: one by one, when it is
+// asked for, so that no restart leaves any out.
+constexpr uint64_t kRangeSize[] = {1 << 17, 1 << 16, 1 << 17, 1 << 8, 1, 1 << 16, 1 << 16};
 
 }  // namespace
 
@@ -34,9 +35,13 @@ Task<Status> IdAllocator::Start(const pb::IdRanges& stored) {
 
 std::optional<uint64_t> IdAllocator::Next(Which which) {
   Range& range = ranges_[which];
-  if (range.next == range.end) return std::nullopt;
+  if (range.next == range.end) {
+    range.wanted = true;
+    return std::nullopt;
+  }
   uint64_t id = range.next++;
   if (range.end - range.next < kRangeSize[which] / 2 && !extending_) context_.driver->Spawn(Background());
+  if (which == kServer) id |= static_cast<uint64_t>(context_.rpc.incarnation.load() - 1) << 16;
   if (which == kInode || which == kChunk || which == kInstance || which == kSession) {
     id |= static_cast<uint64_t>(context_.rpc.incarnation.load()) << 48;
   }
@@ -63,7 +68,7 @@ Task<Status> IdAllocator::Extend() {
   uint64_t bounds[kCount];
   for (int i = 0; i < kCount; ++i) {
     // Half a range or more left: this one stays.
-    bool enough = ranges_[i].end - ranges_[i].next >= kRangeSize[i] / 2;
+    bool enough = ranges_[i].end - ranges_[i].next >= kRangeSize[i] / 2 && !ranges_[i].wanted;
     bounds[i] = enough ? ranges_[i].end : ranges_[i].end + kRangeSize[i];
   }
   pb::IdRanges record;
@@ -80,7 +85,10 @@ Task<Status> IdAllocator::Extend() {
   Task<Status> wait = context_.commit->Wait(txn, CommitLevel::kDurable);
   Status durable = co_await wait;
   if (durable) {
-    for (int i = 0; i < kCount; ++i) ranges_[i].end = bounds[i];
+    for (int i = 0; i < kCount; ++i) {
+      if (ranges_[i].end != bounds[i]) ranges_[i].wanted = false;
+      ranges_[i].end = bounds[i];
+    }
   }
   extending_ = false;
   extended_.WakeAll();

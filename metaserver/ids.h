@@ -17,7 +17,7 @@ namespace shoal::meta {
 
 // Hands out numbers from ranges whose upper bound is durable before any number below it is given. The next range is
 // made durable in the background when half of one is used. Inode, chunk, instance and session ids carry the
-// incarnation in their top 16 bits. Owner: MetaServer; namespace thread.
+// incarnation in their top 16 bits (ids of servers too, less one, and of 32). Owner: MetaServer; namespace thread.
 class IdAllocator {
  public:
   enum Which { kInode, kChunk, kInstance, kSession, kServer, kOrder, kLease, kCount };
@@ -33,6 +33,7 @@ class IdAllocator {
   struct Range {
     uint64_t next = 0;
     uint64_t end = 0;  // durable
+    bool wanted = false;  // somebody was told that there is none
   };
   Task<Status> Extend();
   Task<void> Background();

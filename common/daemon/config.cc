@@ -187,13 +187,18 @@ Status Options::Impl::ReadEnvironment() {
 Status Options::Impl::ReadFile() {
   if (!has_config) return {};
   const char* variable = getenv(VariableOf(prefix, "config").c_str());
-  std::string path = config_flag;
-  if (path.empty() && variable && !prefix.empty()) path = variable;
+  std::string path = config_flag, source = "--config: ";
+  if (path.empty() && variable && !prefix.empty()) path = variable, source = VariableOf(prefix, "config") + ": ";
   if (path.empty()) {
     if (default_config.empty() || access(default_config.c_str(), F_OK) != 0) return {};
-    path = default_config;
+    path = default_config, source = "";
   }
-  TRY_ASSIGN(auto lines, ReadIni(path));
+  auto read = ReadIni(path);
+  if (!read) {
+    bool has_place = read.error().message.starts_with(path + ":");
+    return Fail(read.error().code, (has_place ? "" : source) + read.error().message);
+  }
+  const std::vector<IniEntry>& lines = *read;
   config_read = path;
   std::map<std::string, std::pair<Values, int>> found;
   for (const IniEntry& line : lines) {

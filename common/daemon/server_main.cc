@@ -131,10 +131,18 @@ int RunServer(const ServerSettings& settings, std::function<std::unique_ptr<Runn
     pid_file = std::move(*taken);
   }
   auto fail = [&](const Error& error) {
-    LogError("{} does not start: {}", settings.program, error.message);
+    LogError("{} ends: {}", settings.program, error.message);
     return (*daemon)->Failed(error);
   };
+  EventLoop loop("main", Duration::zero());
+  std::optional<Error> fatal;  // of the loop
   std::unique_ptr<RunningServer> server = make();
+  server->OnFatal([&](const Error& error) {
+    loop.Post([&fatal, &loop, error] {
+      fatal = error;
+      loop.Stop();
+    });
+  });
   if (Status status = server->Start(); !status) return fail(status.error());
   HttpServer http;
   if (settings.http != "none") {
@@ -147,7 +155,6 @@ int RunServer(const ServerSettings& settings, std::function<std::unique_ptr<Runn
       return fail(status.error());
     }
   }
-  EventLoop loop("main", Duration::zero());
   signals.Attach(
       loop,
       [&](int signal) {
@@ -164,6 +171,7 @@ int RunServer(const ServerSettings& settings, std::function<std::unique_ptr<Runn
   loop.Run();
   http.Stop();
   server->Stop();
+  if (fatal) return fail(*fatal);
   LogInfo("{} has ended", settings.program);
   return 0;
 }

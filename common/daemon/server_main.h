@@ -38,6 +38,9 @@ class RunningServer {
   virtual ~RunningServer() = default;
   virtual Status Start() = 0;
   virtual void Stop() = 0;
+  // Called before Start. `callback` may be called on any thread: the server can't go on, and the process is to end with
+  // this error.
+  virtual void OnFatal(std::function<void(const Error&)>) {}
   virtual uint16_t port() const = 0;
   virtual Metrics& metrics() = 0;
   virtual Status Health() const = 0;

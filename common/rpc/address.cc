@@ -30,6 +30,7 @@ Result<Address> Address::Parse(std::string_view text, uint16_t default_port) {
     if (a.host.find(':') != std::string::npos) return bad("an IPv6 address stands in brackets");
   }
   if (a.host.empty()) return bad("the host is missing");
+  if (a.host.find_first_not_of("0123456789") == std::string::npos) return bad("a number alone is no host");
   if (a.host.find_first_of("[]") != std::string::npos) return bad("brackets stand around an IPv6 address only");
   if (!port.empty()) {
     auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), a.port);

@@ -69,7 +69,7 @@ Status DataOps::AddExtent(View& view, InodeId id, uint64_t index,
   TRY_ASSIGN(const pb::ChunkRecord* record, view.GetChunk(chunk));
   if (!record)
     return Fail(ErrorCode::kCorrupt,
-                fmt::format("inode {} names chunk {}, which has no record", id.value, chunk.value));
+                fmt::format("inode {} names chunk {:016x}, which has no record", id.value, chunk.value));
   if (state_.recovery->Raising(chunk)) {
     return view.Require([this, chunk]() -> Task<Status> { return state_.recovery->WaitFor(chunk); });
   }
@@ -148,7 +148,7 @@ Status DataOps::GrantIndex(View& view, InodeId id, uint64_t index, SessionId ses
   TRY_ASSIGN(const pb::ChunkRecord* record, view.GetChunk(chunk));
   if (!record)
     return Fail(ErrorCode::kCorrupt,
-                fmt::format("inode {} names chunk {}, which has no record", id.value, chunk.value));
+                fmt::format("inode {} names chunk {:016x}, which has no record", id.value, chunk.value));
   bool broken = record->pending_version() != 0 || state_.recovery->Running(chunk) || NeedsFence(state_, *record);
   for (const pb::ReplicaRecord& r : record->replicas()) broken |= state_.IsDead(r.server());
   if (broken) {
@@ -417,8 +417,8 @@ Task<Status> DataOps::WaitForLive(ChunkId chunk, SteadyTime deadline) {
 Task<Result<TxnId>> DataOps::ReportReplica(CallInfo info, const pb::ReportReplicaRequest& request,
                                            pb::ReportReplicaResponse& response) {
   ChunkId chunk(request.chunk());
-  LogInfo("chunk {} version {}: session {} reports server {} ({}){}", chunk.value, request.version(),
-          request.caller().session(), request.server(), ErrorName(ErrorFromWire(request.reason())),
+  LogInfo("chunk {:016x} version {}: session {} reports {} ({}){}", chunk.value, request.version(),
+          request.caller().session(), request.server() ? fmt::format("server {}", request.server()) : "the chain", ErrorName(ErrorFromWire(request.reason())),
           request.for_write() ? " while writing" : "");
   if (request.for_write()) {
     RecoveryRequest recovery;

@@ -1,5 +1,7 @@
 #include "metaserver/chunks/drops.h"
 
+#include <algorithm>
+
 #include "common/log.h"
 #include "common/proto/control.pb.h"
 #include "metaserver/chunks/bad_replicas.h"
@@ -11,6 +13,8 @@ namespace {
 constexpr size_t kBatch = 256;
 constexpr Duration kTimeout = 10s;
 constexpr Duration kPause = 500ms;
+constexpr Duration kShortPause = 100ms;  // where somebody waits for the room
+constexpr uint64_t kLittleRoom = 4ull << 30;
 
 }  // namespace
 
@@ -56,7 +60,8 @@ Task<void> DropSender::Work(ServerId server) {
   }
   if (!sent || pass.left) pending_[server].noted = true;  // tried again while it lives, or when it is back
   if ((!sent || pass.left) && !release) {
-    auto pause = state_.context.loop.Sleep(kPause);
+    bool hurry = Delay(server) < state_.context.options.drop_delay;
+    auto pause = state_.context.loop.Sleep(hurry ? kShortPause : kPause);
     co_await pause;
   }
   pending_[server].running = false;
@@ -80,8 +85,17 @@ Task<Result<std::set<uint64_t>>> DropSender::Existing(const Orders* orders) {
   co_return existing;
 }
 
+// Who deletes files on a server that is nearly full is waiting for the room.
+Duration DropSender::Delay(ServerId server) const {
+  Duration delay = state_.context.options.drop_delay;
+  const ServerEntry* entry = state_.registry.Find(server);
+  if (!entry) return delay;
+  auto nearly_full = [](const DiskState& disk) { return !disk.failed && RoomForNew(disk) < std::min(disk.capacity / 8, kLittleRoom); };
+  return std::ranges::any_of(entry->disks, nearly_full) ? delay / 10 : delay;
+}
+
 // A held server serves nothing that could be read until it is dropped; replicas of files that are gone can wait.
-Task<Status> DropSender::KeepDue(Orders* orders, Pass* pass) {
+Task<Status> DropSender::KeepDue(ServerId server, Orders* orders, Pass* pass) {
   std::set<uint64_t> existing;
   if (pass->held) {
     Task<Result<std::set<uint64_t>>> look = Existing(orders);
@@ -89,7 +103,7 @@ Task<Status> DropSender::KeepDue(Orders* orders, Pass* pass) {
     if (!found) co_return Fail(found.error());
     existing = std::move(*found);
   }
-  int64_t due = state_.context.now_ns() - state_.context.options.drop_delay.count();
+  int64_t due = state_.context.now_ns() - Delay(server).count();
   size_t later = std::erase_if(*orders, [&](const auto& order) {
     return pass->held ? !existing.contains(order.second.chunk()) : order.second.since_ns() > due;
   });
@@ -114,7 +128,7 @@ Task<Status> DropSender::SendSome(ServerId server, Pass* pass) {
   for (const ScannedRecord& scanned : found->records) {
     if (record.ParseFromString(scanned.value)) orders.emplace_back(scanned.key, record);
   }
-  Task<Status> keep = KeepDue(&orders, pass);
+  Task<Status> keep = KeepDue(server, &orders, pass);
   Status kept = co_await keep;
   if (!kept) co_return Fail(kept.error());
 

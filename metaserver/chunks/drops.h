@@ -10,7 +10,8 @@
 
 namespace shoal::meta {
 
-// Sends DROP_REPLICA for every DropRecord of a live server, when the record is durable and older than the drop delay;
+// Sends DROP_REPLICA for every DropRecord of a live server, when the record is durable and older than the drop delay (a
+// tenth of it where there is little room);
 // removes the record when the server has confirmed. Records stay until then, so a restart goes on, and a server that is
 // away gets its orders when it is back. One that is held gets those for replicas that were left out of their chunks at
 // once, and is released when it has answered them all. Namespace thread; owner: ChunkService.
@@ -40,7 +41,8 @@ class DropSender {
   };
   Task<void> Work(ServerId server);
   Task<Status> SendSome(ServerId server, Pass* pass);  // a batch
-  Task<Status> KeepDue(Orders* orders, Pass* pass);
+  Task<Status> KeepDue(ServerId server, Orders* orders, Pass* pass);
+  Duration Delay(ServerId server) const;
   Task<Result<std::set<uint64_t>>> Existing(const Orders* orders);
   Task<Status> Forget(const std::vector<Key>* done);
 

@@ -160,7 +160,7 @@ Task<Result<TxnId>> Inventory::Bucket(CallInfo info, const pb::InventoryBucketRe
     if (verdict == Verdict::kUnknown || verdict == Verdict::kNewer || verdict == Verdict::kSpare) {
       (verdict == Verdict::kNewer ? found_.newer : found_.unknown)++;
       unknown++;
-      LogWarning("chunkserver {} has a replica that {}: chunk {} version {} instance {}; it is kept", server.value,
+      LogWarning("chunkserver {} has a replica that {}: chunk {:016x} version {} instance {:x}; it is kept", server.value,
                  Describe(verdict), replica.chunk(), replica.version(), replica.instance());
     } else if (verdict == Verdict::kStale) {
       found_.stale++;
@@ -236,7 +236,7 @@ Task<void> Inventory::CheckLost(ServerId server, ChunkId chunk, InstanceId insta
   }
   if (fine || !IsReplicaError(fine.error().code)) co_return;
   found_.lost++;
-  LogWarning("chunk {}: the replica on server {} is lost: {}", chunk.value, server.value, ToString(fine.error()));
+  LogWarning("chunk {:016x}: the replica on server {} is lost: {}", chunk.value, server.value, ToString(fine.error()));
   state_.bad->Add(chunk, instance, version);  // should it have been raised meanwhile, it was there
 }
 

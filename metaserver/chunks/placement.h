@@ -38,6 +38,9 @@ struct PlacementCandidate {
 // Below this a directory takes no new replicas: what is left belongs to the replicas that are there.
 inline constexpr uint64_t kPlacementReserve = 16ull << 20;
 
+// What new replicas can take of a directory.
+inline uint64_t RoomForNew(const DiskState& disk) { return disk.free > kPlacementReserve ? disk.free - kPlacementReserve : 0; }
+
 // Picks up to `count` servers for replicas of one chunk, none of them in `existing` (the servers that hold
 // one already, whose racks and hosts count). First comes the spread: a rack that has none, then a host that
 // has none. Among equals the best of a few random ones by free share and load. Servers without room

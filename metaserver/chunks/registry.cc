@@ -21,16 +21,43 @@ uint64_t SumOver(const std::vector<DiskState>& disks, F field) {
   }
   return sum;
 }
+
+// Adds up directories by the file systems that they lie on.
+class Pools {
+ public:
+  void Add(const std::string& machine, const DiskState& disk) {
+    if (disk.failed) return;
+    Pool& pool = pools_[{machine, disk.file_system}];
+    pool.sum.capacity += disk.capacity;
+    pool.sum.used += disk.used;
+    pool.sum.free += disk.free;
+    if (disk.fs_capacity == 0) return;  // not told
+    pool.capacity = disk.fs_capacity;
+    pool.free = disk.fs_free;
+  }
+  SpaceSum Sum() const {
+    SpaceSum all;
+    for (const auto& [file_system, pool] : pools_) {
+      all.capacity += std::min(pool.sum.capacity, pool.capacity);
+      all.used += pool.sum.used;
+      all.free += std::min(pool.sum.free, pool.free);
+    }
+    return all;
+  }
+
+ private:
+  struct Pool {
+    SpaceSum sum;                                  // of the directories
+    uint64_t capacity = UINT64_MAX, free = UINT64_MAX;  // of the file system
+  };
+  std::map<std::pair<std::string, uint64_t>, Pool> pools_;
+};
 }  // namespace
 
-uint64_t ServerEntry::capacity() const {
-  return SumOver(disks, [](const DiskState& d) { return d.capacity; });
-}
-uint64_t ServerEntry::used() const {
-  return SumOver(disks, [](const DiskState& d) { return d.used; });
-}
-uint64_t ServerEntry::free() const {
-  return SumOver(disks, [](const DiskState& d) { return d.free; });
+SpaceSum ServerEntry::space() const {
+  Pools pools;
+  for (const DiskState& disk : disks) pools.Add("", disk);
+  return pools.Sum();
 }
 uint64_t ServerEntry::replicas() const {
   return SumOver(disks, [](const DiskState& d) { return d.replicas; });
@@ -158,8 +185,9 @@ std::vector<PlacementCandidate> ServerRegistry::Candidates(BootTime now) const {
     c.server = id;
     c.rack = e.rack;
     c.host = e.host;
-    c.capacity = e.capacity();
-    uint64_t free = e.free(), best = e.best_disk();
+    SpaceSum space = e.space();
+    c.capacity = space.capacity;
+    uint64_t free = space.free, best = e.best_disk();
     c.free = free > e.promised ? free - e.promised : 0;
     c.best_disk = best > e.promised ? best - e.promised : 0;
     c.load = e.load;
@@ -182,7 +210,7 @@ std::vector<SpaceShare> ServerRegistry::Shares(bool total, BootTime now) const {
       SpaceShare share;
       share.server = id;
       share.pool = entry.machine + "#" + std::to_string(disk.file_system);
-      share.bytes = total ? disk.used + disk.free : disk.free;
+      share.bytes = (total ? disk.used : 0) + RoomForNew(disk);
       share.pool_bytes = disk.fs_capacity ? disk.fs_free : 0;
       used_in_pool[share.pool] += disk.used;
       out.push_back(std::move(share));
@@ -193,6 +221,15 @@ std::vector<SpaceShare> ServerRegistry::Shares(bool total, BootTime now) const {
     if (total && share.pool_bytes) share.pool_bytes += used_in_pool[share.pool];
   }
   return out;
+}
+
+SpaceSum ServerRegistry::Space(BootTime now) const {
+  Pools pools;
+  for (const auto& [id, entry] : servers_) {
+    if (State(entry, now) != ServerState::kLive) continue;
+    for (const DiskState& disk : entry.disks) pools.Add(entry.machine, disk);
+  }
+  return pools.Sum();
 }
 
 size_t ServerRegistry::live_count(BootTime now) const {

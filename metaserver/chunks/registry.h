@@ -25,6 +25,13 @@ enum class ServerState {
   kDead,     // serves nothing: its process ended, or its lease and the margin are over
 };
 
+// The space of several directories. A plain value.
+struct SpaceSum {
+  uint64_t capacity = 0;
+  uint64_t used = 0;
+  uint64_t free = 0;
+};
+
 // What the registry knows of one server. Lives in the registry, on the namespace thread.
 struct ServerEntry {
   // As recorded in the store.
@@ -49,9 +56,8 @@ struct ServerEntry {
   bool inventory_open = false;  // begun and not yet ended: asked for again until it is
   uint64_t promised = 0;  // bytes placed there since its last report (an estimate)
 
-  uint64_t capacity() const;
-  uint64_t used() const;
-  uint64_t free() const;
+  // Of the directories that work; a file system that some of them share counts once.
+  SpaceSum space() const;
   uint64_t best_disk() const;
   uint64_t replicas() const;
 };
@@ -93,6 +99,8 @@ class ServerRegistry {
   void Promise(ServerId id, uint64_t bytes);
   // The space of all live servers: what is free, or with `total` what there is.
   std::vector<SpaceShare> Shares(bool total, BootTime now) const;
+  // The same as plain sums; a file system that servers share counts once.
+  SpaceSum Space(BootTime now) const;
   size_t live_count(BootTime now) const;
   const std::map<ServerId, ServerEntry>& all() const { return servers_; }
   std::map<ServerId, ServerEntry>& all() { return servers_; }

@@ -114,12 +114,27 @@ Status ServerOps::CheckRegistration(const CallInfo& info, const pb::RegisterRequ
   if (request.server_uuid().empty() || request.address().empty()) {
     return Fail(ErrorCode::kInvalidArgument, "a registration needs a server uuid and an address");
   }
+  return CheckName(request);
+}
+
+// Commands name servers: a new one may not have the name of another that is there. One that the cluster knows comes back
+// whatever its name is, for it has copies.
+Status ServerOps::CheckName(const pb::RegisterRequest& request) const {
+  if (request.name().empty() || state_.registry.FindByUuid(request.server_uuid())) return {};
+  for (const auto& [id, entry] : state_.registry.all()) {
+    if (entry.name != request.name() || !entry.registered_here) continue;
+    ServerState state = state_.registry.State(entry, state_.now());
+    if (state == ServerState::kDead) continue;
+    return Fail(state == ServerState::kLive ? ErrorCode::kExists : ErrorCode::kNotReady,
+                fmt::format("there is a chunkserver named '{}' already (number {}, at {}): give this one another name with --name",
+                            entry.name, id.value, entry.address));
+  }
   return {};
 }
 
 Task<Result<ServerId>> ServerOps::RecordServer(const pb::RegisterRequest* request, uint64_t* create_floor) {
   const ServerEntry* known = state_.registry.FindByUuid(request->server_uuid());
-  ServerId id = known ? known->id : ServerId();
+  ServerId id = known ? known->id : ServerId(), fresh;
   std::function<Status(View&)> op = [&](View& view) -> Status {
     ServerId server = id;
     int64_t registered = view.now_ns();
@@ -129,7 +144,10 @@ Task<Result<ServerId>> ServerOps::RecordServer(const pb::RegisterRequest* reques
       if (before) registered = before->registered_ns();
       same_process = before && before->start_id() == request->start_id();
     } else {
-      TRY_ASSIGN(server, view.NewServerId());  // another one in each attempt: nothing of it may be read
+      if (!fresh) {
+        TRY_ASSIGN(fresh, view.NewServerId());
+      }
+      server = fresh;  // nothing of it may be read
     }
     // A new process knows of no recovery before it: what was granted until now must not make a replica that one of them
     // has found to be absent.
@@ -163,13 +181,15 @@ Task<Result<TxnId>> ServerOps::RegisterServer(CallInfo info, const pb::RegisterR
     LogWarning("{} may not register: {}", info.connection->peer(), ToString(fine.error()));
     co_return Fail(fine.error());
   }
-  if (!registering_.insert(request.server_uuid()).second) {
+  if (registering_.contains(request.server_uuid()) || registering_.contains(request.name())) {
     co_return Fail(ErrorCode::kNotReady, "another registration of this server is under way");
   }
+  registering_.insert({request.server_uuid(), request.name()});
   uint64_t create_floor = 0;
   Task<Result<ServerId>> record = RecordServer(&request, &create_floor);
   Result<ServerId> id = co_await record;
   registering_.erase(request.server_uuid());
+  registering_.erase(request.name());
   if (!id) co_return Fail(id.error());
   Task<Result<bool>> orders = state_.drops->HasOrders(*id);
   Result<bool> has_orders = co_await orders;
@@ -242,7 +262,7 @@ Task<Result<TxnId>> ServerOps::BadReplica(CallInfo info, const pb::ReportBadRepl
     co_return TxnId();
   }
   state_.bad_replicas.Add();
-  LogWarning("chunk {}: the replica on server {} ({}) is bad: {}", chunk.value, request.server(), entry->name,
+  LogWarning("chunk {:016x}: the replica on server {} ({}) is bad: {}", chunk.value, request.server(), entry->name,
              request.why());
   state_.bad->Add(chunk, InstanceId(request.replica().instance()), ~0u);
   co_return TxnId();
@@ -256,7 +276,7 @@ Task<void> ServerOps::Settle(ChunkId chunk, uint32_t version) {
   request.for_write = false;
   Task<Status> recover = state_.recovery->Recover(request);
   Status settled = co_await recover;
-  if (!settled) LogWarning("chunk {}: not settled after a power cut yet: {}", chunk.value, ToString(settled.error()));
+  if (!settled) LogWarning("chunk {:016x}: not settled after a power cut yet: {}", chunk.value, ToString(settled.error()));
 }
 
 }  // namespace shoal::meta

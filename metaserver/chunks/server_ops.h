@@ -31,6 +31,7 @@ class ServerOps {
                                  pb::ReportBadReplicaResponse& response);
   Task<void> Settle(ChunkId chunk, uint32_t version);
   Status CheckRegistration(const CallInfo& info, const pb::RegisterRequest& request) const;
+  Status CheckName(const pb::RegisterRequest& request) const;
   Task<Result<ServerId>> RecordServer(const pb::RegisterRequest* request, uint64_t* create_floor);
 
   ChunkState& state_;

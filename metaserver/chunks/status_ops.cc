@@ -67,9 +67,10 @@ void StatusOps::FillServer(const ServerEntry& entry, pb::ServerStatus* out) cons
       out->set_state("dead");
       break;
   }
-  out->set_capacity_bytes(entry.capacity());
-  out->set_used_bytes(entry.used());
-  out->set_free_bytes(entry.free());
+  SpaceSum space = entry.space();
+  out->set_capacity_bytes(space.capacity);
+  out->set_used_bytes(space.used);
+  out->set_free_bytes(space.free);
   out->set_replicas(entry.replicas());
   out->set_last_heartbeat_ms(MillisecondsSince(entry.last_heartbeat, now));
   out->set_version(entry.version);
@@ -158,6 +159,10 @@ Task<Result<TxnId>> StatusOps::ClusterStatus(CallInfo, const pb::ClusterStatusRe
   response.set_replicas_bad_total(state_.bad_replicas.value());
   response.set_min_copies(state_.MinCopies(context.default_copies));
   for (const auto& [id, entry] : state_.registry.all()) FillServer(entry, response.add_servers());
+  SpaceSum space = state_.registry.Space(state_.now());
+  response.set_capacity_bytes(space.capacity);
+  response.set_used_bytes(space.used);
+  response.set_free_bytes(space.free);
   response.set_sessions(static_cast<uint32_t>(context.sessions->all().size()));
   for (const auto& [id, session] : context.sessions->all()) {
     pb::SessionStatus* s = response.add_session_list();

@@ -148,7 +148,7 @@ Status Truncator::CheckCanCut(ChunkId chunk, const pb::ChunkRecord& record) cons
   }
   bool alive = std::any_of(record.replicas().begin(), record.replicas().end(),
                            [&](const pb::ReplicaRecord& r) { return !state_.IsDead(r.server()); });
-  if (!alive) return Fail(ErrorCode::kUnavailable, fmt::format("no replica of chunk {} is alive", chunk.value));
+  if (!alive) return Fail(ErrorCode::kUnavailable, fmt::format("no replica of chunk {:016x} is alive", chunk.value));
   return {};
 }
 
@@ -191,7 +191,7 @@ Task<Status> Truncator::Cut(const Job* job) {
     Status sent = co_await send;
     if (!sent || done) co_return sent;
   }
-  co_return Fail(ErrorCode::kNotReady, fmt::format("chunk {} can't be cut yet", job->intent.chunk()));
+  co_return Fail(ErrorCode::kNotReady, fmt::format("chunk {:016x} can't be cut yet", job->intent.chunk()));
 }
 
 Task<Status> Truncator::SendCut(const Job* job, uint64_t write_id, bool* done) {

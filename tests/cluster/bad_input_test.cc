@@ -178,13 +178,76 @@ TEST_F(BadInput, DirectoryOfAnotherCluster) {
   ASSERT_NE(other, nullptr);
   other->Kill("chunkserver-1");
   std::string data = other->dir() + "/chunkserver-1", log = own_.path() + "/log";
-  auto foreign = Process::Start({Program("shoal-chunkserver"), "--data", data, "--key", key_, "--listen", "127.0.0.1:0",
-                                 "--http", "none", "--meta", meta_, "--name", "foreign", "--log-file", log});
-  EXPECT_TRUE(Eventually([&] { return ReadFile(log).find("cluster") != std::string::npos && ReadFile(log).find(data) != std::string::npos; }))
-      << ReadFile(log);
+  // It says so to whoever starts it, in the foreground and in the background.
+  for (const char* way : {"--daemon=false", "--daemon"}) {
+    EXPECT_TRUE(Says(Chunkserver({"--data", data, "--key", key_, "--listen", "127.0.0.1:0", "--http", "none", "--meta", meta_, "--name",
+                                  "foreign", "--log-file", log, way}),
+                     1, {data, "another", "--meta", "--data"}))
+        << way;
+  }
+  EXPECT_NE(ReadFile(log).find(data), std::string::npos) << ReadFile(log);
   nlohmann::json known = cluster_->Json({"servers"});
   ASSERT_EQ(known["servers"].size(), 2u);
   for (const auto& server : known["servers"]) EXPECT_NE(server["name"], "foreign");
+}
+
+// The same in a dev cluster, which does not wait for what can't come.
+TEST_F(BadInput, DirectoryOfAnotherClusterInADevCluster) {
+  ClusterOptions options;
+  options.chunkservers = 1;
+  options.replicas = 1;
+  options.mount = false;
+  auto other = Cluster::Start(options);
+  ASSERT_NE(other, nullptr);
+  std::string dir = other->dir(), data = dir + "/chunkserver-1", saved = dir + "/chunkserver-1.saved";
+  other->Kill("chunkserver-1");
+  ASSERT_EQ(Shell("mv " + data + " " + saved + " && mkdir " + data + " && cp " + cluster_->dir() + "/chunkserver-1/* " + data + " ; exit 0").exit, 0);
+  ASSERT_TRUE(std::filesystem::exists(data + "/identity"));
+  Outcome outcome = RunProgram({Program("shoal"), "dev", "start", "--dir", dir, "--no-mount"}, Milliseconds(60000));
+  EXPECT_TRUE(Says(outcome, 1, {"chunkserver-1 does not start", data, "belongs to cluster", "next:"}));
+  ASSERT_EQ(Shell("rm -r " + data + " && mv " + saved + " " + data).exit, 0);
+  other->StartMissing();
+}
+
+TEST_F(BadInput, ASecondServerWithTheSameName) {
+  std::filesystem::create_directory(own_.path() + "/c");
+  std::vector<std::string> command{"--data", own_.path() + "/c", "--key", key_, "--listen", "127.0.0.1:0", "--http", "none", "--meta", meta_};
+  std::vector<std::string> same = command;
+  same.insert(same.end(), {"--name", "chunkserver-1"});
+  EXPECT_TRUE(Says(Chunkserver(same), 1, {"'chunkserver-1'", "--name"}));
+  EXPECT_EQ(cluster_->Json({"servers"})["servers"].size(), 2u);
+}
+
+TEST_F(BadInput, TooLittleCapacity) {
+  std::string dir = own_.path() + "/cluster";
+  EXPECT_TRUE(Says(RunProgram({Program("shoal"), "dev", "start", "--dir", dir, "--capacity", "200"}), 2, {"--capacity", "200 B", "96"}));
+  EXPECT_FALSE(std::filesystem::exists(dir));
+  EXPECT_TRUE(Says(cluster_->Shoal({"dev", "add-chunkserver", "--dir", cluster_->dir(), "--capacity", "200MiB", "--disks", "4"}), 2,
+                   {"--capacity", "50.0 MiB", "96"}));
+  EXPECT_TRUE(Says(Chunkserver({"--data", own_.path() + ":capacity=1MiB", "--key", key_}), 2, {"1.0 MiB", "96"}));
+}
+
+TEST_F(BadInput, WordsOfTheCommandLine) {
+  Outcome help = RunProgram({Program("shoal"), "help", "status"}), same = RunProgram({Program("shoal"), "status", "--help"});
+  EXPECT_EQ(help.exit, 0);
+  EXPECT_EQ(help.out, same.out);
+  EXPECT_EQ(RunProgram({Program("shoal"), "help", "dev", "start"}).out, RunProgram({Program("shoal"), "dev", "start", "--help"}).out);
+  EXPECT_TRUE(Says(RunProgram({Program("shoal"), "servers", "--meta", "999"}), 2, {"'999'", "HOST[:PORT]"}));
+  EXPECT_TRUE(Says(RunProgram({Program("shoal"), "mount", "-o", "tiemout=3", own_.path()}), 2, {"'timeout'"}));
+  Outcome bogus = RunProgram({Program("shoal"), "mount", "-o", "bogus", own_.path()});
+  EXPECT_TRUE(Says(bogus, 2, {"'bogus'", "unknown"}));
+  EXPECT_EQ(bogus.err.find("did you mean"), std::string::npos) << bogus.err;
+  EXPECT_NE(RunProgram({Program("shoal"), "mount", "--help"}).out.find("key=FILE"), std::string::npos);
+  Outcome wipe = RunProgram({Program("shoal"), "dev", "wipe", "--dir", own_.path() + "/none"});
+  EXPECT_EQ(wipe.exit, 0);
+  EXPECT_NE(wipe.out.find("nothing to wipe"), std::string::npos) << wipe.Text();
+  Outcome json = RunProgram({Program("shoal"), "key", "create", "/proc/none/key", "--json"});
+  EXPECT_NE(nlohmann::json::parse(json.out, nullptr, false)["error"]["next"], "") << json.Text();
+  // A file that can't be a configuration.
+  std::string binary = own_.File("binary", std::string("\x7f""ELF\0\0", 6));
+  EXPECT_TRUE(Says(RunProgram({Program("shoal"), "status", "--config", binary}), 2, {binary, "--config"}));
+  EXPECT_TRUE(Says(RunProgram({Program("shoal"), "status", "--config", own_.path()}), 2, {own_.path(), "--config", "directory"}));
+  EXPECT_TRUE(Says(RunProgram({Program("shoal"), "status", "--config", own_.path() + "/none"}), 2, {"/none", "--config"}));
 }
 
 TEST_F(BadInput, NoMetaserver) {

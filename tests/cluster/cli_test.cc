@@ -116,7 +116,9 @@ TEST_F(Cli, StartIsIdempotentAndNamesContradictions) {
   }
   cluster_->Kill("chunkserver-3");
   EXPECT_EQ(cluster_->Shoal({"dev", "status", "--dir", dir}).exit, 1);
-  cluster_->StartMissing();
+  Outcome restart = RunProgram({Program("shoal"), "dev", "start", "--dir", dir});
+  EXPECT_EQ(restart.exit, 0) << restart.Text();
+  EXPECT_EQ(restart.err.find("Z "), std::string::npos) << "lines of a log: " << restart.err;
   EXPECT_GT(cluster_->Pid("chunkserver-3"), 0);
   EXPECT_EQ(cluster_->Shoal({"dev", "status", "--dir", dir}).exit, 0);
   TestDirectory strange;
@@ -143,12 +145,37 @@ TEST_F(Cli, StopWithABusyMountNamesTheProcess) {
   cluster_->StartMissing();
 }
 
+TEST_F(Cli, StartSaysWhatItWaitsForAndSeesAServerEnd) {
+  TestDirectory own;
+  std::string says = own.path() + "/says", dir = cluster_->dir();
+  cluster_->Freeze("chunkserver-2");
+  auto start = Process::Start({"/bin/bash", "-c", "exec " + Program("shoal") + " dev start --dir " + dir + " 2> " + says});
+  ASSERT_TRUE(Eventually([&] { return ReadFile(says).find("waiting for chunkserver-2, which is stopped") != std::string::npos; })) << ReadFile(says);
+  cluster_->Kill("chunkserver-2");
+  Outcome outcome = start->Wait(Milliseconds(60000 * kSlowness));
+  EXPECT_EQ(outcome.exit, 1) << ReadFile(says);
+  EXPECT_NE(ReadFile(says).find("chunkserver-2 has ended"), std::string::npos) << ReadFile(says);
+  cluster_->StartMissing();
+}
+
 TEST_F(Cli, AddedServerTakesData) {
+  for (int i = 0; i < 2; ++i) {  // which leaves no numbers of servers out
+    cluster_->Kill("metaserver");
+    cluster_->StartMissing();
+  }
   Outcome outcome = cluster_->Shoal({"dev", "add-chunkserver", "--dir", cluster_->dir(), "--disks", "2", "--rack", "r2"});
   ASSERT_EQ(outcome.exit, 0) << outcome.Text();
   auto servers = cluster_->Json({"servers"})["servers"];
   ASSERT_EQ(servers.size(), 4u);
   EXPECT_EQ(servers[3]["rack"], "r2");
+  for (unsigned i = 0; i < 4; ++i) {
+    EXPECT_EQ(servers[i]["id"], i + 1);
+    EXPECT_EQ(servers[i]["version"], cluster_->Json({"version"})["version"]);
+  }
+  // All of them lie on one file system, which has its space once.
+  auto status = cluster_->Json({"status"});
+  EXPECT_EQ(status["capacity_bytes"], servers[0]["capacity_bytes"]);
+  EXPECT_EQ(servers[3]["capacity_bytes"], servers[0]["capacity_bytes"]);
   EXPECT_EQ(servers[3]["disks"].size(), 2u);
   EXPECT_TRUE(fs::is_directory(cluster_->dir() + "/chunkserver-4/disk-2"));
   bool used = false;
@@ -160,6 +187,40 @@ TEST_F(Cli, AddedServerTakesData) {
     }
   }
   EXPECT_TRUE(used) << "40 new files, and none has a copy on the new server";
+}
+
+// What df shows is what can be written, deleting makes room at once, and a full cluster starts all the same.
+TEST(CliAlone, AFullCluster) {
+  ClusterOptions options;
+  options.chunkservers = 2;
+  options.replicas = 2;
+  options.capacity = "96MiB";
+  auto cluster = Cluster::Start(options);
+  ASSERT_NE(cluster, nullptr);
+  EXPECT_GT(cluster->Json({"df"})["free_bytes"], 64 << 20);
+  int files = 0;
+  while (files < 100 && WritePattern(cluster->Path("f" + std::to_string(files)), 4 << 20, files) != "") ++files;
+  EXPECT_GT(files, 10);
+  EXPECT_LT(files, 24);
+  EXPECT_TRUE(Eventually([&] { return cluster->Json({"df"})["free_bytes"] == 0; })) << cluster->Json({"df"}).dump();
+  Outcome start = RunProgram({Program("shoal"), "dev", "start", "--dir", cluster->dir()});
+  EXPECT_EQ(start.exit, 1) << start.Text();
+  EXPECT_NE(start.err.find("nothing new can be written"), std::string::npos) << start.Text();
+  EXPECT_NE(start.err.find("add-chunkserver"), std::string::npos) << start.Text();
+  for (int i = 0; i < files; ++i) EXPECT_EQ(unlink(cluster->Path("f" + std::to_string(i)).c_str()), 0);
+  EXPECT_NE(WritePattern(cluster->Path("again"), 4 << 20, 7), "") << cluster->Log("mount");
+}
+
+TEST(CliAlone, AMountThatFailsIsSaid) {
+  TestDirectory own;
+  std::string dir = own.path() + "/c", file = own.File("file", "x");
+  Outcome outcome = RunProgram({Program("shoal"), "dev", "start", "--dir", dir, "--chunkservers", "1", "--mount", file});
+  EXPECT_EQ(outcome.exit, 1) << outcome.Text();
+  for (const char* words : {"the servers run", "nothing is mounted at", "shoal dev stop"}) {
+    EXPECT_NE(outcome.err.find(words), std::string::npos) << words << outcome.Text();
+  }
+  Outcome wiped = RunProgram({Program("shoal"), "dev", "wipe", "--dir", dir});
+  EXPECT_EQ(wiped.exit, 0) << wiped.Text();
 }
 
 TEST(CliAlone, WipeLeavesNothing) {

@@ -120,6 +120,35 @@ TEST_F(Mount, UmountOfABusyOneNamesItsUsers) {
   EXPECT_FALSE(IsMounted(cluster_->mount()));
 }
 
+// The command is no obstacle to itself, and the shell that it was started from is called that.
+TEST_F(Mount, UmountFromInside) {
+  std::string shoal = Program("shoal"), mount = cluster_->mount();
+  for (const std::string& command : {shoal + " umount " + mount, shoal + " dev stop --dir " + cluster_->dir()}) {
+    Outcome outcome = Shell("cd " + mount + " && { " + command + "; exit $?; }");
+    EXPECT_EQ(outcome.exit, 1) << outcome.Text();
+    EXPECT_NE(outcome.err.find("started from bash ("), std::string::npos) << outcome.Text();
+    EXPECT_NE(outcome.err.find("cd out of it"), std::string::npos) << outcome.Text();
+    EXPECT_EQ(outcome.err.find("shoal ("), std::string::npos) << outcome.Text();
+  }
+  Outcome alone = Shell("cd " + mount + " && exec " + shoal + " umount .");
+  EXPECT_EQ(alone.exit, 0) << alone.Text();
+  EXPECT_FALSE(IsMounted(mount));
+}
+
+TEST_F(Mount, InterruptedInTheForegroundWhileItIsBusyItSaysSo) {
+  TestDirectory place, logs;
+  auto foreground = Process::Start({Program("shoal"), "mount", "-f", "--config", cluster_->config(), "--log-file", logs.path() + "/log", place.path()});
+  ASSERT_TRUE(Eventually([&] { return IsMounted(place.path()); }));
+  auto user = Process::Start({"/bin/bash", "-c", "exec 3> f; printf kept >&3; exec sleep 1000"}, place.path());
+  ASSERT_TRUE(Eventually([&] { return ReadFile("/proc/" + std::to_string(user->pid()) + "/comm") == "sleep\n"; }));
+  foreground->Signal(SIGINT);
+  Outcome outcome = foreground->Wait(Milliseconds(60000));
+  EXPECT_EQ(outcome.exit, 0) << outcome.Text();
+  EXPECT_NE(outcome.err.find("still used by sleep (" + std::to_string(user->pid()) + ")"), std::string::npos) << outcome.Text();
+  EXPECT_FALSE(IsMounted(place.path()));
+  EXPECT_EQ(ReadFile(cluster_->Path("f")), "kept");
+}
+
 TEST_F(Mount, ADeadOneIsReplaced) {
   std::ofstream(cluster_->Path("f")) << "kept";
   cluster_->Kill("mount");
@@ -177,7 +206,10 @@ TEST_F(Mount, OfASubdirectory) {
   EXPECT_EQ(cluster_->Shoal({"umount", place.path()}).exit, 0);
   outcome = Mnt({":/absent", place.path()});
   EXPECT_EQ(outcome.exit, 1) << outcome.Text();
-  EXPECT_NE(outcome.err.find("absent"), std::string::npos) << outcome.Text();
+  EXPECT_NE(outcome.err.find("there is no 'absent'"), std::string::npos) << outcome.Text();
+  outcome = Mnt({":/sub/f", place.path()});
+  EXPECT_EQ(outcome.exit, 1) << outcome.Text();
+  EXPECT_NE(outcome.err.find("no directory"), std::string::npos) << outcome.Text();
 }
 
 TEST_F(Mount, ReadOnlyAndTheHelper) {

@@ -62,7 +62,9 @@ int Command::Answer(nlohmann::ordered_json object, const std::string& text, int 
   return exit;
 }
 
-int Command::Fail(const Failure& failure) const {
+int Command::Fail(const Failure& given) const {
+  Failure failure = given;
+  if (failure.next.empty()) failure.next = "shoal " + verb_ + " --help";
   if (json_) {
     PrintJson({{"schema", SchemaOf(verb_)},
                {"error", {{"code", failure.code}, {"message", failure.message}, {"next", failure.next}}}});

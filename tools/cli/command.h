@@ -24,7 +24,7 @@ struct Failure {
   int exit = kExitNo;
   std::string code;     // "NOT_FOUND", as in common/result.cc
   std::string message;  // what failed, and why
-  std::string next;     // what to run or look at next; may be empty
+  std::string next;     // what to run or look at next; empty: the command's --help
 
   static Failure Of(const Error& error, std::string next = {});
   static Failure Usage(std::string message, std::string next = {});

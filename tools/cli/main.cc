@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "common/daemon/config.h"
+#include "common/log.h"
 #include "tools/cli/command.h"
 
 namespace shoal::cli {
@@ -103,6 +104,11 @@ int Main(int argc, char** argv) {
   if (arguments.empty()) {
     PrintHelp(stderr);
     return kExitUsage;
+  }
+  SilenceLog();  // what is printed is for people; the mount and the servers have logs of their own
+  if (arguments[0] == "help" && arguments.size() > 1) {  // shoal help status: as shoal status --help
+    arguments.erase(arguments.begin());
+    arguments.push_back("--help");
   }
   if (arguments[0] == "--help" || arguments[0] == "-h" || arguments[0] == "help") {
     PrintHelp(stdout);

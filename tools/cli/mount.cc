@@ -28,8 +28,7 @@ struct MountArguments {
 void Declare(Options& options, ClientSettings& settings, MountArguments& mount) {
   options.ConfigFile("/etc/shoal/client.conf");
   options.CommandLineOnly(false);
-  options.List("o,options", &mount.words, "Mount options: ro, allow_other, noatime, suid, dev, timeout=TIME, config=FILE",
-               "WORDS");
+  options.List("o,options", &mount.words, "Mount options, with commas between them (see below)", "WORDS");
   options.CommandLineOnly(true);
   options.Flag("f,foreground", &mount.foreground, "Stay in the foreground; Ctrl-C unmounts");
   options.Text("pid-file", &mount.pid_file, "Write the mount process's number here", "FILE");
@@ -42,7 +41,11 @@ void Declare(Options& options, ClientSettings& settings, MountArguments& mount) 
   options.CommandLineOnly(true);
   for (const std::string& name : MountKeys()) options.KnownInFile(name);
   options.Arguments("[SOURCE] DIR", &mount.places, "SOURCE is HOST[:PORT][,HOST...][:/subdir]; DIR an existing directory", true);
-  options.Epilogue("Returns when DIR can be used; waits for an absent metaserver (timeout). Unmount with 'shoal umount DIR' or\n"
+  options.Epilogue("Mount options: ro, noatime, noexec, suid, dev, allow_other (the default for root) or noallow_other, sync (every\n"
+                   "write waits for the disks), timeout=TIME, config=FILE, key=FILE, log=FILE, log_level=LEVEL, pid_file=FILE,\n"
+                   "read_ahead=SIZE, and for how many seconds the kernel believes what it knows: attr_timeout=, entry_timeout=,\n"
+                   "negative_timeout=. What mount(8) and fstab know besides is passed over.\n\n"
+                   "Returns when DIR can be used; waits for an absent metaserver (timeout). Unmount with 'shoal umount DIR' or\n"
                    "'fusermount3 -u DIR'. In /etc/fstab: HOST:/ /mnt/shoal fuse.shoal defaults,_netdev 0 0");
 }
 

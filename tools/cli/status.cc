@@ -61,18 +61,19 @@ nlohmann::ordered_json ToJson(const pb::ClusterStatusResponse& status, const std
           {"bad_replicas_reported_total", status.replicas_bad_total()},
           {"default_copies", status.default_copies()},
           {"min_copies", status.min_copies()},
+          {"capacity_bytes", status.capacity_bytes()},
+          {"used_bytes", status.used_bytes()},
+          {"free_bytes", status.free_bytes()},
           {"servers", std::move(servers)},
           {"clients", std::move(clients)}};
 }
 
 std::string ToText(const pb::ClusterStatusResponse& status, const std::vector<std::string>& troubles) {
-  uint64_t capacity = 0, used = 0;
+  uint64_t capacity = status.capacity_bytes(), used = status.used_bytes();
   int live = 0;
   Table servers = ServerTable();
   for (const auto& server : status.servers()) {
     if (server.state() == "live") ++live;
-    capacity += server.capacity_bytes();
-    used += server.used_bytes();
     AddServer(servers, server);
   }
   std::string text = troubles.empty() ? "All is well.\n" : "Not all is well:\n";

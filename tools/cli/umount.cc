@@ -17,7 +17,8 @@ int RunUmount(const Arguments& arguments) {
   if (auto exit = command.Parse(arguments)) return *exit;
   path = AbsolutePath(path);
   if (Status status = fuse::Unmount(path, options); !status) {
-    return command.Fail(status.error(), status.error().code == ErrorCode::kBusy ? "end those programs, or: shoal umount --force " + path : "");
+    return command.Fail(status.error(), status.error().code == ErrorCode::kBusy ? "end those programs, or detach it: shoal umount --force " + path
+                                                                                : "mount -t fuse.shoal lists the mounts");
   }
   return command.Answer({{"mountpoint", path}}, "");
 }

@@ -218,6 +218,16 @@ TEST(ClientData, AFullServerIsAnAnswerAndNoFailure) {
   EXPECT_TRUE(c.Run(c.engine->Release(std::move(file))));
 }
 
+TEST(ClientData, NoRoomForANewChunkIsAskedForAgain) {
+  FakeCluster c;
+  c.Start();
+  HandlePtr file = c.Create(O_RDWR);
+  c.meta.SetHook(pb::GRANT_WRITE, AnswerError(ErrorCode::kNoSpace, 3));
+  ASSERT_TRUE(c.Write(*file, 64 << 20, "abc"));
+  EXPECT_TRUE(c.Run(c.engine->Flush(*file)));
+  EXPECT_TRUE(c.Run(c.engine->Release(std::move(file))));
+}
+
 TEST(ClientData, ARecoveryThatNobodyEndsIsReported) {
   FakeCluster c;
   c.Start();

@@ -320,7 +320,7 @@ TEST(AddressTest, Parses) {
   EXPECT_EQ(Address::Parse("h:9", 7)->ToString(), "h:9");
   EXPECT_EQ(Address::Parse("[::1]:9", 7)->ToString(), "[::1]:9");
   EXPECT_EQ(Address::Parse("[::1]", 7)->ToString(), "[::1]:7");
-  for (const char* bad : {"", ":5", "h:", "h:x", "h:70000", "::1", "[::1", "[::1]5", "[[::1]:5", "h]", "h[:5"}) EXPECT_FALSE(Address::Parse(bad, 7)) << bad;
+  for (const char* bad : {"", ":5", "h:", "h:x", "h:70000", "::1", "[::1", "[::1]5", "[[::1]:5", "h]", "h[:5", "999", "7600:1"}) EXPECT_FALSE(Address::Parse(bad, 7)) << bad;
 }
 
 }  // namespace

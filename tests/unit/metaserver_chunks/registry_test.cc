@@ -67,6 +67,38 @@ TEST(Registry, LeaseRunsFromTheLastHeartbeat) {
   EXPECT_EQ(reg.DeadFor(*reg.Find(kOne), kStart + 20s), 0s);
 }
 
+TEST(Registry, AFileSystemThatDirectoriesShareCountsOnce) {
+  ServerRegistry reg;
+  ServerEntry one = Entry(), two = Entry();
+  two.id = ServerId(2);
+  one.machine = two.machine = "here";
+  for (ServerEntry* entry : {&one, &two}) {
+    for (DiskState& disk : entry->disks) disk.file_system = 5, disk.fs_capacity = 1000 << 20, disk.fs_free = 100 << 20;
+  }
+  one.disks.push_back(one.disks[0]);
+  EXPECT_EQ(one.space().capacity, 1000u << 20);
+  EXPECT_EQ(one.space().used, 800u << 20);
+  EXPECT_EQ(one.space().free, 100u << 20);
+  reg.Register(one, std::make_shared<FakeConnection>(), kStart);
+  reg.Register(two, std::make_shared<FakeConnection>(), kStart);
+  EXPECT_EQ(reg.Space(kStart).capacity, 1000u << 20);
+  EXPECT_EQ(reg.Space(kStart).used, 1200u << 20);
+  EXPECT_EQ(reg.Space(kStart).free, 100u << 20);
+  two.machine = "there";  // the same number of another machine's
+  reg.Register(two, std::make_shared<FakeConnection>(), kStart);
+  EXPECT_EQ(reg.Space(kStart).capacity, 2000u << 20);
+}
+
+// What is left in a directory below the reserve belongs to the replicas that are there.
+TEST(Registry, TheReserveIsNoRoomForNewFiles) {
+  ServerRegistry reg;
+  ServerEntry entry = Entry();
+  entry.disks[0].free = kPlacementReserve;
+  reg.Register(entry, std::make_shared<FakeConnection>(), kStart);
+  EXPECT_EQ(UsableSpace(reg.Shares(false, kStart), 1), 0u);
+  EXPECT_EQ(UsableSpace(reg.Shares(true, kStart), 1), 400u << 20);
+}
+
 TEST(Registry, CleanEndIsDeathAtOnceAndALostConnectionIsNot) {
   ServerRegistry reg;
   std::vector<ServerId> changes;

@@ -544,7 +544,7 @@ TEST_F(ServiceTest, StatusAndSpace) {
   *statfs.mutable_caller() = client->caller();
   auto space = client->Call<pb::StatFsResponse>(pb::STAT_FS, statfs);
   ASSERT_TRUE(space);
-  EXPECT_EQ(space->capacity_bytes(), 100ull << 30);
+  EXPECT_EQ(space->capacity_bytes(), (100ull << 30) - kPlacementReserve);
   EXPECT_EQ(space->copies(), 3u);
   cluster.servers[2]->Die();
   auto status = client->Call<pb::ClusterStatusResponse>(pb::CLUSTER_STATUS, pb::ClusterStatusRequest());

@@ -3,10 +3,12 @@
 
 #include <nlohmann/json.hpp>
 
+#include "common/daemon/capacity.h"
 #include "common/daemon/server_main.h"
 #include "tools/cli/command.h"
 #include "tools/cli/dev/process.h"
 #include "tools/cli/dev/report.h"
+#include "tools/cli/table.h"
 
 namespace shoal::cli {
 namespace {
@@ -36,6 +38,9 @@ int RunDevAddChunkserver(const Arguments& arguments) {
   dir = AbsolutePath(dir);
   auto layout = dev::Layout::Load(dir);
   if (!layout) return command.Fail(layout.error(), "shoal dev start --dir " + dir);
+  if (Status enough = CheckCapacity((command.options().Given("capacity") ? capacity : layout->capacity) / disks); !enough) {
+    return command.Fail(Failure::Usage(fmt::format("--capacity, for {}: {}", Count(disks, "disk"), enough.error().message)));
+  }
   auto lock = dev::DevLock::Take(dir);
   if (!lock) return command.Fail(lock.error());
   layout = dev::Layout::Load(dir);  // another add may have just ended
@@ -49,7 +54,9 @@ int RunDevAddChunkserver(const Arguments& arguments) {
   if (Status saved = layout->Save(); !saved) return command.Fail(saved.error());
   auto started = dev::StartServers(*layout);
   if (!started) return command.Fail(started.error(), "shoal dev status --dir " + dir);
-  if (Status ready = dev::AwaitWritable(*layout, 120s); !ready) return command.Fail(ready.error(), "shoal dev status --dir " + dir);
+  Status ready = dev::AwaitWritable(*layout, 120s);
+  if (!ready && ready.error().code != ErrorCode::kNoSpace) return command.Fail(ready.error(), "shoal dev status --dir " + dir);
+  if (!ready) fmt::print(stderr, "still nothing new can be written at {} copies: {}\n", layout->replicas, ready.error().message);
   nlohmann::ordered_json report = dev::ReportJson(*layout);
   report["added"] = server->name;
   return command.Answer(report, fmt::format("{} is added.\n\n{}", server->name, dev::ReportText(*layout)));

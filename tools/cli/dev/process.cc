@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <thread>
 
 #include "common/daemon/daemon.h"
@@ -57,7 +58,7 @@ struct Ending {
 };
 
 // Waits for the program's own process to end (what it left in the background may hold its output open for ever).
-Ending AwaitEnd(pid_t pid, int output, Clock::time_point deadline) {
+Ending AwaitEnd(pid_t pid, int output, Patience patience, const std::string& what) {
   Ending ending;
   fcntl(output, F_SETFL, O_NONBLOCK);
   auto drain = [&] {
@@ -69,7 +70,8 @@ Ending AwaitEnd(pid_t pid, int output, Clock::time_point deadline) {
     pid_t done = waitpid(pid, &status, WNOHANG);
     drain();
     if (done == pid) ending.status = status;
-    if (done == pid || (done < 0 && errno != EINTR) || Clock::now() > deadline) break;
+    if (done == pid || (done < 0 && errno != EINTR) || patience.over()) break;
+    patience.Say([&] { return what; });
     pollfd wait{output, POLLIN, 0};
     poll(&wait, 1, 5);
     if (wait.revents & POLLHUP) std::this_thread::sleep_for(1ms);
@@ -86,7 +88,25 @@ std::string Program(const std::string& name) {
   return error ? name : (self.parent_path() / name).string();
 }
 
-Status RunToReady(const std::vector<std::string>& command, Duration timeout) {
+void Patience::Say(const std::function<std::string()>& what) {
+  if (waited() < next_) return;
+  auto seconds = std::chrono::duration_cast<std::chrono::seconds>(waited());
+  fmt::print(stderr, "waiting for {} ({})\n", what(), FormatDuration(seconds));
+  next_ = waited() + 10s;
+}
+
+std::string LastLines(const Layout& layout, const std::string& name, size_t lines) {
+  std::ifstream in(layout.LogPath(name), std::ios::binary | std::ios::ate);
+  auto size = static_cast<std::streamoff>(in.tellg());
+  in.seekg(std::max<std::streamoff>(0, size - 8192));
+  std::string text{std::istreambuf_iterator<char>(in), {}};
+  while (text.ends_with('\n')) text.pop_back();
+  size_t at = text.size();
+  for (size_t i = 0; i < lines && at != text.npos && at > 0; ++i) at = text.rfind('\n', at - 1);
+  return at == text.npos ? text : text.substr(at == 0 ? 0 : at + 1);
+}
+
+Status RunToReady(const std::vector<std::string>& command, Duration timeout, const std::string& name, const std::string& log) {
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) return Fail(ErrnoError(errno, "pipe"));
   auto pid = Spawn(command, ends[1]);
@@ -95,7 +115,7 @@ Status RunToReady(const std::vector<std::string>& command, Duration timeout) {
     close(ends[0]);
     return Fail(pid.error());
   }
-  Ending ending = AwaitEnd(*pid, ends[0], Clock::now() + timeout);
+  Ending ending = AwaitEnd(*pid, ends[0], Patience(timeout), fmt::format("{} to be ready; its log is {}", name, log));
   close(ends[0]);
   if (!ending.status) {
     kill(*pid, SIGTERM);
@@ -143,7 +163,8 @@ Result<std::vector<std::string>> StartServers(const Layout& layout) {
   for (const Server& server : layout.Servers()) {
     if (Running(layout, server.name)) continue;
     std::string program = Program(server.name == "metaserver" ? "shoal-metaserver" : "shoal-chunkserver");
-    Status status = RunToReady({program, "--daemon", "--config", layout.ConfigPath(server.name)}, 120s);
+    Status status = RunToReady({program, "--daemon", "--config", layout.ConfigPath(server.name)}, 120s, server.name,
+                               layout.LogPath(server.name));
     if (!status) {
       return Fail(status.error().code, fmt::format("{} does not start: {} (log: {})", server.name, status.error().message,
                                                    layout.LogPath(server.name)));
@@ -157,7 +178,7 @@ Result<bool> StartMount(const Layout& layout) {
   if (layout.mount.empty() || (Running(layout, "mount") && IsMounted(layout.mount))) return false;
   Status status = RunToReady({Program("shoal"), "mount", "--config", layout.ClientConfigPath(), "--pid-file",
                               layout.PidPath("mount"), "--log-file", layout.LogPath("mount"), layout.mount},
-                             120s);
+                             120s, "the mount", layout.LogPath("mount"));
   if (!status) return Fail(status.error().code, fmt::format("{} (log: {})", status.error().message, layout.LogPath("mount")));
   return true;
 }

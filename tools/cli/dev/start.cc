@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "common/daemon/capacity.h"
 #include "common/daemon/server_main.h"
 #include "tools/cli/command.h"
 #include "tools/cli/dev/process.h"
@@ -102,6 +103,23 @@ std::string NextSteps(const Layout& layout) {
   return text + fmt::format("  shoal dev stop --dir {}\n", layout.dir);
 }
 
+// The servers run then; said, so that nobody takes the empty directory for the mount.
+Failure NotMounted(const Layout& layout, const Error& why) {
+  return Failure::Of({why.code, fmt::format("the servers run, but nothing is mounted at {} (what is written there stays on this machine's own disk): {}",
+                                            layout.mount, why.message)},
+                     fmt::format("put that right and run 'shoal dev start --dir {0}' again; without a mount: shoal dev start --no-mount --dir {0}; "
+                                 "to end the servers: shoal dev stop --dir {0}",
+                                 layout.dir));
+}
+
+// Mounted all the same: how else could files be deleted.
+Failure Full(const Layout& layout, const Error& why) {
+  std::string mounted = layout.mount.empty() ? "" : fmt::format(" and is mounted at {}", layout.mount);
+  return Failure::Of({why.code, fmt::format("the cluster in {} runs{}, but nothing new can be written: {}", layout.dir, mounted, why.message)},
+                     fmt::format("shoal df --config {}; then delete files, make room on the disk, or: shoal dev add-chunkserver --dir {}",
+                                 layout.ClientConfigPath(), layout.dir));
+}
+
 int Start(const Command& command, const Wanted& wanted, const Options& options) {
   std::error_code error;
   std::filesystem::create_directories(wanted.dir + "/run", error);
@@ -112,10 +130,13 @@ int Start(const Command& command, const Wanted& wanted, const Options& options) 
   if (!layout) return command.Fail(layout.error());
   auto started = StartServers(*layout);
   if (!started) return command.Fail(started.error(), "shoal dev status --dir " + layout->dir);
-  if (Status ready = AwaitWritable(*layout, 120s); !ready) return command.Fail(ready.error(), "shoal dev status --dir " + layout->dir);
+  Status ready = AwaitWritable(*layout, 120s);
+  bool full = !ready && ready.error().code == ErrorCode::kNoSpace;
+  if (!ready && !full) return command.Fail(ready.error(), "shoal dev status --dir " + layout->dir);
   auto mounted = StartMount(*layout);
-  if (!mounted) return command.Fail(mounted.error(), "shoal dev start --no-mount leaves the mount out");
+  if (!mounted) return command.Fail(NotMounted(*layout, mounted.error()));
   if (*mounted) started->push_back("mount");
+  if (full) return command.Fail(Full(*layout, ready.error()));
   nlohmann::ordered_json report = ReportJson(*layout);
   report["started"] = *started;
   return command.Answer(report, ReportText(*layout) + NextSteps(*layout));
@@ -139,6 +160,9 @@ int RunDevStart(const Arguments& arguments) {
   options.Epilogue("Returns when a write with all its copies works. A server that was killed comes back by running this again.");
   if (auto exit = command.Parse(arguments)) return *exit;
   if (wanted.no_mount && !wanted.mount.empty()) return command.Fail(Failure::Usage("--mount and --no-mount exclude each other"));
+  if (Status enough = CheckCapacity(wanted.capacity); !enough) {
+    return command.Fail(Failure::Usage("--capacity: " + enough.error().message, "shoal dev start --help"));
+  }
   wanted.dir = AbsolutePath(wanted.dir);
   return dev::Start(command, wanted, options);
 }

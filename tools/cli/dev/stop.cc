@@ -49,7 +49,7 @@ int RunDevStop(const Arguments& arguments) {
   auto stopped = dev::StopAll(*layout, force);
   if (!stopped) {
     return command.Fail(stopped.error(), stopped.error().code == ErrorCode::kBusy
-                                             ? "end those programs, or: shoal dev stop --force --dir " + dir
+                                             ? "end those programs, or detach the mount: shoal dev stop --force --dir " + dir
                                              : "shoal dev status --dir " + dir);
   }
   std::string text = stopped->empty() ? "nothing was running\n" : fmt::format("stopped {}\n", fmt::join(*stopped, ", "));

@@ -44,13 +44,13 @@ int RunDevWipe(const Arguments& arguments) {
   dir = AbsolutePath(dir);
   auto layout = dev::Layout::Load(dir);
   if (!layout) {
-    if (layout.error().code == ErrorCode::kNotFound) return command.Answer({{"dir", dir}, {"wiped", false}}, layout.error().message);
+    if (layout.error().code == ErrorCode::kNotFound) return command.Answer({{"dir", dir}, {"wiped", false}}, layout.error().message + ": nothing to wipe");
     return command.Fail(layout.error());
   }
   auto lock = dev::DevLock::Take(dir);
   if (!lock) return command.Fail(lock.error());
   auto stopped = dev::StopAll(*layout, force);
-  if (!stopped) return command.Fail(stopped.error(), "end those programs, or: shoal dev wipe --force --dir " + dir);
+  if (!stopped) return command.Fail(stopped.error(), "end those programs, or detach the mount: shoal dev wipe --force --dir " + dir);
   if (dev::IsMounted(dir + "/mnt")) {
     return command.Fail(Failure::Of({ErrorCode::kBusy, dir + "/mnt is still mounted"}, "umount " + dir + "/mnt"));
   }

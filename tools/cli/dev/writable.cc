@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <set>
 #include <thread>
 
 #include "common/proto/meta.pb.h"
@@ -12,6 +13,8 @@ namespace shoal::cli::dev {
 namespace {
 
 using client::Engine;
+
+constexpr Duration kPatience = 10s;  // for the metaserver's answer, between two looks at whether it still runs
 
 // Number of live copies that the chunk of a freshly written file has.
 Task<Result<uint32_t>> Probe(Engine& engine, std::string name) {
@@ -40,39 +43,99 @@ Task<Result<uint32_t>> Probe(Engine& engine, std::string name) {
   co_return live;
 }
 
-Result<uint32_t> LiveServers(Cluster& cluster) {
+// The chunkservers of the layout that the metaserver takes for live.
+Result<std::set<std::string>> LiveServers(Cluster& cluster) {
   auto servers = cluster.Run(cluster.engine().ListServers());
   if (!servers) return Fail(servers.error());
-  uint32_t live = 0;
-  for (const auto& server : servers->servers()) live += server.state() == "live" ? 1 : 0;
+  std::set<std::string> live;
+  for (const auto& server : servers->servers()) {
+    if (server.state() == "live") live.insert(server.name());
+  }
   return live;
 }
+
+// An error when one of the servers has ended.
+Status AllRun(const Layout& layout) {
+  for (const Server& server : layout.Servers()) {
+    if (Running(layout, server.name)) continue;
+    std::string last = LastLines(layout, server.name, 3);
+    return Fail(ErrorCode::kUnavailable, fmt::format("{} has ended{}{} (log: {})", server.name, last.empty() ? "" : "; its last words:\n", last,
+                                                     layout.LogPath(server.name)));
+  }
+  return {};
+}
+
+// One wait: what has been seen so far.
+class Waiter {
+ public:
+  explicit Waiter(const Layout& layout) : layout_(layout), settings_(layout.Client()) { settings_.patience = kPatience; }
+
+  // True: a write with all copies works. False: not yet. An error: there is no use in waiting.
+  Result<bool> Try() {
+    TRY(AllRun(layout_));
+    if (!cluster_) {
+      auto connected = Cluster::Connect(settings_, "dev start", true);
+      if (!connected) {
+        why_ = connected.error().message;
+        if (connected.error().exit == kExitUnreachable) return false;
+        return Fail(ErrorCode::kUnavailable, why_);
+      }
+      cluster_ = std::move(*connected);
+    }
+    auto live = LiveServers(*cluster_);
+    if (!live) {
+      why_ = ToString(live.error());
+      return false;
+    }
+    live_ = std::move(*live);
+    for (const Server& server : layout_.chunkservers) {
+      if (!live_.contains(server.name)) return false;
+    }
+    return Write();
+  }
+
+  std::string Missing() const {
+    for (const Server& server : layout_.Servers()) {
+      if (ProcessState(Running(layout_, server.name)) == "frozen") return fmt::format("{}, which is stopped (kill -CONT)", server.name);
+    }
+    if (!cluster_) return "the metaserver: " + why_;
+    for (const Server& server : layout_.chunkservers) {
+      if (live_.contains(server.name)) continue;
+      return fmt::format("{} to register; the last line of its log:\n  {}", server.name, LastLines(layout_, server.name, 1));
+    }
+    return fmt::format("a new file to have {} copies: it has {}{}", layout_.replicas, copies_, why_.empty() ? "" : ", " + why_);
+  }
+
+ private:
+  Result<bool> Write() {
+    auto probe = cluster_->Run(Probe(cluster_->engine(), fmt::format(".shoal-dev-probe-{}-{}", getpid(), attempt_++)));
+    copies_ = probe ? *probe : 0;
+    why_ = probe ? "" : ToString(probe.error());
+    if (!probe && probe.error().code == ErrorCode::kNoSpace) return Fail(ErrorCode::kNoSpace, probe.error().message);
+    return copies_ >= layout_.replicas;
+  }
+
+  const Layout& layout_;
+  ClientSettings settings_;
+  std::unique_ptr<Cluster> cluster_;
+  std::set<std::string> live_;
+  uint32_t copies_ = 0;
+  int attempt_ = 0;
+  std::string why_;
+};
 
 }  // namespace
 
 Status AwaitWritable(const Layout& layout, Duration timeout) {
-  auto deadline = std::chrono::steady_clock::now() + timeout;
-  ClientSettings settings = layout.Client();
-  settings.patience = timeout;
-  auto cluster = Cluster::Connect(settings, "dev start", true);
-  if (!cluster) return Fail(ErrorCode::kUnavailable, cluster.error().message);
-  auto wanted = static_cast<uint32_t>(layout.chunkservers.size());
-  uint32_t live = 0, copies = 0;
-  std::string why;
-  for (int attempt = 0; std::chrono::steady_clock::now() < deadline; ++attempt) {
-    auto now = LiveServers(**cluster);
-    live = now ? *now : 0;
-    if (live >= wanted) {
-      auto probe = (*cluster)->Run(Probe((*cluster)->engine(), fmt::format(".shoal-dev-probe-{}-{}", getpid(), attempt)));
-      copies = probe ? *probe : 0;
-      if (!probe) why = ": " + ToString(probe.error());
-      if (copies >= layout.replicas) return {};
-    }
+  Patience patience(timeout);
+  Waiter waiter(layout);
+  while (!patience.over()) {
+    TRY_ASSIGN(bool works, waiter.Try());
+    if (works) return {};
+    patience.Say([&] { return waiter.Missing(); });
     std::this_thread::sleep_for(20ms);
   }
-  return Fail(ErrorCode::kTimeout,
-              fmt::format("after {} only {} of {} chunkservers are live, and a new file has {} of {} copies{} (logs: {}/log)",
-                          FormatDuration(timeout), live, wanted, copies, layout.replicas, why, layout.dir));
+  return Fail(ErrorCode::kTimeout, fmt::format("after {} it still waits for {} (logs: {}/log)", FormatDuration(timeout), waiter.Missing(), layout.dir));
 }
 
 }  // namespace shoal::cli::dev
