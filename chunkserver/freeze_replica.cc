@@ -45,6 +45,7 @@ Task<Result<pb::FreezeReplicaResponse>> Service::FreezeReplica(const pb::FreezeR
   response.set_version(replica->version.value);
   response.set_applied(replica->order.applied());
   response.set_known(replica->order.known());
+  response.set_damaged(replica->damaged.has_value());
   response.set_suspect(replica->file && replica->file->doubted());
   co_return response;
 }
