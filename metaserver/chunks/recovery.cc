@@ -104,6 +104,7 @@ Task<Status> Recovery::Attempt(const RecoveryRequest* request, Run* run) {
     if (!undone) co_return Fail(undone.error());
   }
   if (!done) co_return done;
+  NoteLost(request->chunk, plan);
   state_.recoveries.Add();
   std::string kept, left;
   for (const Member& m : plan.members) {
@@ -155,7 +156,7 @@ Status Recovery::Intent(View& view, const RecoveryRequest& request, Plan* plan) 
                                                           state_.possible_servers(), min_copies));
   }
   bool hope = std::ranges::any_of(record->replicas(), [&](const pb::ReplicaRecord& r) {
-    return r.instance() != request.bad.value && !state_.IsDead(r.server());
+    return (request.damaged || r.instance() != request.bad.value) && !state_.IsDead(r.server());
   });
   if (!hope) {
     return Fail(ErrorCode::kUnavailable, fmt::format("no replica of chunk {} is alive", request.chunk.value));
@@ -177,7 +178,7 @@ Status Recovery::Intent(View& view, const RecoveryRequest& request, Plan* plan) 
 Task<void> Recovery::FreezeAll(Plan* plan, const RecoveryRequest* request) {
   TaskGroup group(state_.context.loop);
   for (Member& member : plan->members) {
-    if (request->bad && member.replica.instance() == request->bad.value) {
+    if (request->bad && !request->damaged && member.replica.instance() == request->bad.value) {
       member.outcome = Outcome::kBad;
       member.error = Error{ErrorCode::kCorrupt, "reported by its server"};
       continue;
@@ -228,9 +229,12 @@ Task<void> Recovery::FreezeOne(const Plan* plan, ChunkId chunk, Member* member) 
 // Decides who stays, and brings them to the new version.
 Task<Status> Recovery::RaiseAll(Plan* plan, const RecoveryRequest* request) {
   Member* source = nullptr;
+  const bool untouched = plan->untouched;
   bool empty = false;  // a member that every acknowledged write would have reached has nothing
+  bool away = false;   // somebody may have more than is in reach
+  plan->lost.clear();
   auto rank = [](const Member& m) {
-    return std::tuple(m.frozen.version(), !m.frozen.suspect(), m.frozen.known(), m.frozen.applied());
+    return std::tuple(m.frozen.version(), !m.frozen.suspect(), !m.frozen.damaged(), m.frozen.known(), m.frozen.applied());
   };
   for (Member& m : plan->members) {
     if (m.outcome == Outcome::kStuck) {
@@ -243,6 +247,8 @@ Task<Status> Recovery::RaiseAll(Plan* plan, const RecoveryRequest* request) {
       LogWarning("chunk {}: the replica on server {} is left out: {}", request->chunk.value, m.replica.server(),
                  m.outcome == Outcome::kBad ? ToString(m.error) : "it is missing");
     }
+    bool gone = m.error.code == ErrorCode::kNoReplica || m.error.code == ErrorCode::kVersionMismatch;
+    away |= m.outcome != Outcome::kFrozen && !(m.outcome == Outcome::kBad && gone);
     empty |= m.outcome == Outcome::kFrozen && !m.frozen.exists();
     if (!m.left_out && m.frozen.exists() && (!source || rank(m) > rank(*source))) source = &m;
   }
@@ -262,8 +268,14 @@ Task<Status> Recovery::RaiseAll(Plan* plan, const RecoveryRequest* request) {
     plan->members.push_back(std::move(extra));
     source = &plan->members[at];
   }
+  plan->accept_lost = !away;
   Task<void> first = RaiseOne(plan, request->chunk, source, nullptr);
   co_await first;
+  if (!source->raised && source->frozen.damaged() && source->error.code == ErrorCode::kCorrupt) {
+    plan->untouched = untouched;  // it refused before it changed anything
+    co_return Fail(ErrorCode::kUnavailable, fmt::format("chunk {} is damaged on server {}: {}", request->chunk.value,
+                                                        source->replica.server(), source->error.message));
+  }
   if (!source->raised) {
     co_return Fail(ErrorCode::kNotReady, fmt::format("raising chunk {} on server {}: {}", request->chunk.value,
                                                      source->replica.server(), ToString(source->error)));
@@ -278,6 +290,7 @@ Task<Status> Recovery::RaiseAll(Plan* plan, const RecoveryRequest* request) {
     // The source is to blame, not the one that tried to read it (which may have the last good copy). If it is bad, its
     // own server has seen that, and says so in the next attempt.
     if (m.left_out || m.raised || m.error.code != ErrorCode::kChainFailed) continue;
+    if (!m.frozen.exists() && !plan->lost.empty()) continue;  // no copy can be made of it
     co_return Fail(ErrorCode::kNotReady, fmt::format("chunk {}: server {} is no source: {}", request->chunk.value,
                                                      source->replica.server(), ToString(m.error)));
   }
@@ -285,7 +298,8 @@ Task<Status> Recovery::RaiseAll(Plan* plan, const RecoveryRequest* request) {
     if (m.left_out || m.raised) continue;
     bool is_extra = request->extra && m.replica.instance() == request->extra.value;
     // A full disk stays full while the writers wait: the source has everything.
-    bool hopeless = IsReplicaError(m.error.code) || m.error.code == ErrorCode::kNoSpace;
+    bool hopeless = IsReplicaError(m.error.code) || m.error.code == ErrorCode::kNoSpace ||
+                    (!m.frozen.exists() && m.error.code == ErrorCode::kChainFailed);
     if (!is_extra && !hopeless && !state_.IsDead(m.replica.server())) {
       co_return Fail(ErrorCode::kNotReady, fmt::format("raising chunk {} on server {}: {}", request->chunk.value,
                                                        m.replica.server(), ToString(m.error)));
@@ -313,18 +327,32 @@ Task<void> Recovery::CopyTo(const Plan* plan, ChunkId chunk, Member* member, con
   if (!done) member->error = done.error();
 }
 
-void Recovery::FillOthers(const Plan& plan, const Member* source, pb::SetVersionRequest* request) const {
-  for (const Member& m : plan.members) {
-    const ServerEntry* entry = state_.registry.Find(ServerId(m.replica.server()));
-    if (&m == source || m.left_out || !m.frozen.exists() || !entry) continue;
-    pb::Replica* other = request->add_others();
-    other->set_server(m.replica.server());
-    other->set_instance(m.replica.instance());
-    other->set_address(entry->address);
+void Recovery::FillOthers(const Plan& plan, const Member& member, const Member* source,
+                          pb::SetVersionRequest* request) const {
+  uint32_t sure = 0;
+  for (bool suspects : {false, true}) {
+    for (const Member& m : plan.members) {
+      const ServerEntry* entry = state_.registry.Find(ServerId(m.replica.server()));
+      bool asked = m.outcome == Outcome::kFrozen && m.frozen.exists() && !m.left_out;
+      if (&m == &member || &m == source || !asked || !entry || m.frozen.suspect() != suspects) continue;
+      pb::Replica* other = request->add_others();
+      other->set_server(m.replica.server());
+      other->set_instance(m.replica.instance());
+      other->set_address(entry->address);
+      // Where all are suspects, none has less to say than another.
+      sure += !suspects || member.frozen.suspect();
+    }
   }
+  request->set_sure_others(sure);
 }
 
-Task<void> Recovery::RaiseOne(const Plan* plan, ChunkId chunk, Member* member, const Member* source) {
+void Recovery::NoteLost(ChunkId chunk, const Plan& plan) {
+  state_.lost_blocks.erase(chunk);
+  if (plan.lost.empty() || state_.lost_blocks.size() >= kMaxFailed) return;
+  state_.lost_blocks[chunk] = {.first = plan.lost.front(), .count = plan.lost.size()};
+}
+
+Task<void> Recovery::RaiseOne(Plan* plan, ChunkId chunk, Member* member, const Member* source) {
   if (source && !member->frozen.exists()) {  // never written there: a whole copy
     Task<void> copy = CopyTo(plan, chunk, member, source);
     co_await copy;
@@ -340,9 +368,10 @@ Task<void> Recovery::RaiseOne(const Plan* plan, ChunkId chunk, Member* member, c
   if (source) {
     request.set_source(from ? from->address : "");
     request.set_source_instance(source->replica.instance());
-  } else {
-    FillOthers(*plan, member, &request);
+    request.mutable_lost_blocks()->Add(plan->lost.begin(), plan->lost.end());
   }
+  request.set_accept_lost(plan->accept_lost);
+  FillOthers(*plan, *member, source, &request);
   request.set_order(plan->order);
   request.set_lease(plan->lease);
   Task<Result<pb::SetVersionResponse>> call =
@@ -350,6 +379,7 @@ Task<void> Recovery::RaiseOne(const Plan* plan, ChunkId chunk, Member* member, c
   Result<pb::SetVersionResponse> done = co_await call;
   member->raised = done.has_value();
   if (!done) member->error = done.error();
+  if (done && !source) plan->lost.assign(done->lost_blocks().begin(), done->lost_blocks().end());
 }
 
 // Replicas for a chunk that nobody has anything of: on the servers that are there, and on others where those are too
