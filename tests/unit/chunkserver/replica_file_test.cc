@@ -124,8 +124,7 @@ TEST_F(ReplicaFileTest, DamagedPagesAreMended) {
         for (uint64_t offset : flips) files_.FlipBit("/r", offset, 5);
       }
     }
-    if (flips.back() >= kDataOffset) files_.FlipBit("/r", flips.back(), 5);
-    EXPECT_EQ(Read(0, 10 * kBlockSize), bytes);
+    EXPECT_TRUE(Read(0, 10 * kBlockSize) == bytes);  // a bit of the data has been flipped twice
   }
   EXPECT_EQ(*file_->Mend(true), 0u) << "nothing is damaged";
 }
