@@ -226,7 +226,7 @@ Task<Status> Control::SendBadReports(std::shared_ptr<Connection> connection) {
   Status all;
   ReplicaStore::BadReports reports = node_.store->bad_reports();
   for (const auto& [replica, why] : reports) {
-    std::pair<uint64_t, uint64_t> key{replica.chunk(), replica.instance()};
+    std::tuple key{replica.chunk(), replica.instance(), replica.version(), replica.damaged()};
     if (told_.contains(key)) continue;
     pb::ReportBadReplicaRequest request;
     request.set_server(server_);

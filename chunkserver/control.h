@@ -6,6 +6,7 @@
 #include <mutex>
 #include <set>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "chunkserver/identity.h"
@@ -79,7 +80,8 @@ class Control {
   std::shared_ptr<OneShot<bool>> nap_;
   bool stopping_ = false;
   bool inventory_running_ = false;
-  std::set<std::pair<uint64_t, uint64_t>> told_;  // bad replicas (chunk, instance) that the metaserver took since Register
+  // Bad replicas (chunk, instance, version, damaged) that the metaserver took since Register.
+  std::set<std::tuple<uint64_t, uint64_t, uint32_t, bool>> told_;
   std::atomic<int> refreshing_{0};
 
   mutable std::mutex mutex_;  // guards what follows

@@ -14,6 +14,8 @@ Task<Result<pb::FreezeReplicaResponse>> Service::FreezeReplica(const pb::FreezeR
     node_.create_floor.RaiseTo(message.lease());
     replica = node_.store->Find(chunk, instance);  // a first write may have come in between
   }
+  response.set_full(!(replica ? replica->disk.CheckSpace(kMaxIo, false).has_value()
+                              : node_.store->ChooseDisk(kMaxIo, false).has_value()));
   if (!replica) co_return response;
   Status loaded = co_await EnsureLoaded(replica);
   if (!loaded) co_return Fail(std::move(loaded).error());
@@ -45,8 +47,8 @@ Task<Result<pb::FreezeReplicaResponse>> Service::FreezeReplica(const pb::FreezeR
   response.set_version(replica->version.value);
   response.set_applied(replica->order.applied());
   response.set_known(replica->order.known());
+  response.set_damaged(replica->damaged.has_value());
   response.set_suspect(replica->file && replica->file->doubted());
-  response.set_full(!replica->disk.CheckSpace(0, false));
   co_return response;
 }
 

@@ -107,6 +107,14 @@ Result<ReplicaHeader> ReplicaHeader::Decode(const Page& page) {
   return header;
 }
 
+bool ReplicaHeader::IsProvenBy(const Page& damaged) const {
+  Page page;
+  Encode(page);
+  if (std::memcmp(page.data() + kSumAt, damaged.data() + kSumAt, 8) == 0) return true;
+  std::memcpy(page.data() + kSumAt, damaged.data() + kSumAt, 8);
+  return page == damaged;
+}
+
 void ReplicaState::Encode(Page& page) const {
   page.fill(0);
   Writer out{page.data()};

@@ -48,6 +48,8 @@ struct ReplicaHeader {
 
   void Encode(Page& page) const;
   static Result<ReplicaHeader> Decode(const Page& page);
+  // Whether a page that does not match its checksum was this header: it has this header's checksum, or all the rest of it.
+  bool IsProvenBy(const Page& damaged) const;
 };
 
 // A state page: magic "SHOALSTA" | u64 sequence | u32 version | u32 0 | u64 synced through (write number) | u64 table
@@ -81,6 +83,9 @@ static_assert(sizeof(TablePage) == 4096);
 
 inline constexpr uint32_t TablePageOf(uint32_t block) { return block / kEntriesPerPage; }
 inline constexpr uint32_t TableSlotOf(uint32_t block) { return block % kEntriesPerPage; }
+inline constexpr uint32_t FirstBlockAfter(uint32_t table_page) {
+  return (table_page + 1) * kEntriesPerPage < kBlocksPerChunk ? (table_page + 1) * kEntriesPerPage : kBlocksPerChunk;
+}
 inline constexpr uint64_t TablePageOffset(uint32_t page) { return kTableOffset + page * 4096ull; }
 
 // Names of replica files: "<chunk, 16 hex digits>.<instance, 16 hex digits>" in "chunks/<low byte of chunk, 2 hex>/".

@@ -19,6 +19,7 @@ struct ChunkMetrics {
                                  "Headers, table pages and blocks found not to match their checksums")),
         accepted_blocks(m.counter("shoal_chunkserver_accepted_blocks_total",
                                   "Blocks under write at a power cut, good nowhere: they got the checksum of what they hold")),
+        healed_blocks(m.counter("shoal_chunkserver_healed_blocks_total", "Damaged blocks that were taken from other replicas")),
         bad_replicas(m.counter("shoal_chunkserver_bad_replicas_total", "Replicas reported as bad to the metaserver")),
         payload_mismatches(m.counter("shoal_chunkserver_payload_mismatches_total", "Writes that arrived damaged")),
         copied_bytes(m.counter("shoal_chunkserver_copied_bytes_total", "Bytes copied from other chunkservers")),
@@ -37,6 +38,7 @@ struct ChunkMetrics {
   Counter& syncs;
   Counter& corrupt_blocks;
   Counter& accepted_blocks;
+  Counter& healed_blocks;
   Counter& bad_replicas;
   Counter& payload_mismatches;
   Counter& copied_bytes;

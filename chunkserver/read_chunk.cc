@@ -55,7 +55,15 @@ Task<Result<ReadBlocks>> Service::ReadBlocksOf(std::shared_ptr<Replica> replica,
   });
   Result<ReadBlocks> blocks = co_await read;
   if (!blocks && (blocks.error().code == ErrorCode::kCorrupt || blocks.error().code == ErrorCode::kIo)) {
-    node_.store->MarkBad(replica, blocks.error());
+    node_.store->Judge(replica, blocks.error());
+  }
+  if (!blocks && blocks.error().code == ErrorCode::kCorrupt) {
+    OnQueue again(loop_, replica->disk.work(), [&]() -> Result<ReadBlocks> {
+      if (!node_.store->Mend(replica, *file)) return std::move(blocks);
+      std::shared_lock io(replica->io);
+      return file->Read(offset, length, ReplicaFile::Wait::kYes, verify);
+    });
+    blocks = co_await again;
   }
   if (!blocks && blocks.error().code == ErrorCode::kNotReady) node_.store->ReportDoubt(replica, blocks.error());
   co_return blocks;

@@ -30,6 +30,13 @@ Task<void> Service::ReadTable(Request request) {
   OnQueue read(loop_, replica->disk.work(), [&] {
     std::shared_lock io(replica->io);  // the table and the write number belong together
     auto table = (*file)->ReadTable();
+    if (!table && table.error().code == ErrorCode::kCorrupt) {
+      io.unlock();
+      node_.store->MarkDamaged(replica, table.error());
+      bool mended = node_.store->Mend(replica, **file);
+      io.lock();
+      if (mended) table = (*file)->ReadTable();
+    }
     std::lock_guard lock(replica->mutex);
     response.set_applied(replica->order.applied());
     response.set_numbering(replica->order.numbering());
@@ -40,7 +47,7 @@ Task<void> Service::ReadTable(Request request) {
   if (ok = node_.lease.Check(node_.metrics); table && !ok) table = Fail(ok.error());
   if (!table) {
     if (table.error().code == ErrorCode::kCorrupt || table.error().code == ErrorCode::kIo) {
-      node_.store->MarkBad(replica, table.error());
+      node_.store->Judge(replica, table.error());
     }
     if (table.error().code == ErrorCode::kNotReady) node_.store->ReportDoubt(replica, table.error());
     request.AnswerError(table.error());

@@ -36,6 +36,9 @@ class Replica {
   bool exists = true;                 // false: its first write will make the file
   bool dropped = false;
   std::optional<Error> bad;  // no longer to be trusted, and why
+  // Not bad, but in places it does not match its checksums. The rest of it is right, and served; it takes part in writes and
+  // recoveries, and the next SET_VERSION makes it whole from the others.
+  std::optional<Error> damaged;
   WriteOrder order;
   bool applying = false;        // a disk thread is at work on `order`
   bool recovering = false;      // a SET_VERSION is at work

@@ -14,17 +14,15 @@ namespace {
 
 constexpr uint32_t kAnnouncedAhead = 16;  // regions after one that is written: whoever writes on writes there
 
-uint32_t FirstBlockAfter(uint32_t table_page) { return std::min((table_page + 1) * kEntriesPerPage, kBlocksPerChunk); }
-
 std::span<uint8_t> BytesOf(TablePage& page) { return {reinterpret_cast<uint8_t*>(&page), sizeof page}; }
 
-Status ReadExactly(File& file, uint64_t offset, std::span<uint8_t> into, ReplicaFile::Wait wait, const char* what) {
-  TRY_ASSIGN(size_t n, wait == ReplicaFile::Wait::kYes ? file.Read(offset, into) : file.ReadCached(offset, into));
+}  // namespace
+
+Status ReplicaFile::ReadExactly(File& file, uint64_t offset, std::span<uint8_t> into, Wait wait, const char* what) {
+  TRY_ASSIGN(size_t n, wait == Wait::kYes ? file.Read(offset, into) : file.ReadCached(offset, into));
   if (n == into.size()) return {};
   return Fail(ErrorCode::kCorrupt, fmt::format("the file ends inside the {}", what));
 }
-
-}  // namespace
 
 Result<std::unique_ptr<ReplicaFile>> ReplicaFile::Format(std::unique_ptr<File> file, const ReplicaHeader& header,
                                                          uint64_t boot) {
@@ -48,7 +46,17 @@ Result<std::unique_ptr<ReplicaFile>> ReplicaFile::Load(std::unique_ptr<File> fil
                                                        const std::string& cluster_uuid, uint64_t boot) {
   std::array<Page, 3> pages;
   TRY(ReadExactly(*file, 0, {pages[0].data(), sizeof pages}, Wait::kYes, "header"));
-  TRY_ASSIGN(ReplicaHeader header, ReplicaHeader::Decode(pages[0]));
+  auto first = ReplicaState::Decode(pages[1]);
+  auto second = ReplicaState::Decode(pages[2]);
+  bool use_second = second && (!first || second->sequence > first->sequence);
+  auto decoded = ReplicaHeader::Decode(pages[0]);
+  bool damaged = !decoded && decoded.error().code == ErrorCode::kCorrupt && (first || second);
+  if (damaged) {
+    // All that it says is known from elsewhere.
+    ReplicaHeader expected{chunk, instance, (use_second ? *second : *first).version, cluster_uuid};
+    if (expected.IsProvenBy(pages[0])) decoded = expected;
+  }
+  TRY_ASSIGN(ReplicaHeader header, std::move(decoded));
   if (header.chunk != chunk || header.instance != instance) {
     return Fail(ErrorCode::kCorrupt, fmt::format("the header is of chunk {:016x} instance {:x}", header.chunk.value,
                                                  header.instance.value));
@@ -57,11 +65,10 @@ Result<std::unique_ptr<ReplicaFile>> ReplicaFile::Load(std::unique_ptr<File> fil
     return Fail(ErrorCode::kWrongCluster, fmt::format("the replica is of cluster {}, this server of {}",
                                                       header.cluster_uuid, cluster_uuid));
   }
-  auto first = ReplicaState::Decode(pages[1]);
-  auto second = ReplicaState::Decode(pages[2]);
   if (!first && !second) return Fail(ErrorCode::kCorrupt, "neither state page is valid");
-  bool use_second = second && (!first || second->sequence > first->sequence);
-  return std::make_unique<ReplicaFile>(std::move(file), header, use_second ? *second : *first, boot);
+  auto loaded = std::make_unique<ReplicaFile>(std::move(file), header, use_second ? *second : *first, boot);
+  loaded->header_damaged_ = damaged;
+  return loaded;
 }
 
 bool ReplicaFile::InDoubt(uint32_t first_block, uint32_t end_block) const {

@@ -63,6 +63,9 @@ struct ReadBlocks {
 // Clean. In such a dirty region blocks and table may be of different times afterwards, and a page of the table may be torn.
 // A file with dirty regions of another run of the operating system is doubted: what does not match in them is kNotReady
 // then, until a recovery has found or made the right bytes (FindDoubtful, Accept) and raises the version.
+//
+// Damage: what does not match its checksum is an error until it is written anew. Mend brings back pages of the header and
+// the table of which it can be proven what they were.
 class ReplicaFile {
  public:
   // `header` is what the page must say, each time it is read again.
@@ -77,7 +80,7 @@ class ReplicaFile {
 
   // Writes header, state and an empty table into a file that was just created. `boot`: Files::BootId.
   static Result<std::unique_ptr<ReplicaFile>> Format(std::unique_ptr<File> file, const ReplicaHeader& header, uint64_t boot);
-  // Reads and checks header and state.
+  // Reads and checks header and state. A damaged header whose content is known all the same is mended by Mend.
   static Result<std::unique_ptr<ReplicaFile>> Load(std::unique_ptr<File> file, ChunkId chunk, InstanceId instance,
                                                    const std::string& cluster_uuid, uint64_t boot);
   static constexpr uint64_t kFormatBytes = 16 << 10;  // what an empty replica takes
@@ -98,6 +101,13 @@ class ReplicaFile {
   // After the middle of an Apply (a process was killed, a call failed): blocks that hold what was intended get its checksum.
   // The number of blocks whose entry was corrected.
   Result<uint32_t> Settle(const std::vector<BlockChange>& changes);
+
+  // Header and table: damaged pages are written anew as they were, where their checksums prove what that was. `all`: a page
+  // of which that is not known is made valid too, its blocks unreadable unless they match their entries; only to be used
+  // when what is missing is taken from others next. A write, as far as Replica::io is concerned. The number of pages.
+  Result<uint32_t> Mend(bool all);
+  // The header did not match its checksum when the file was opened, and was not mended yet.
+  bool header_damaged() const { return header_damaged_.load(std::memory_order_relaxed); }
 
   bool doubted() const { return doubted_.load(std::memory_order_relaxed); }
   // The blocks of dirty regions that do not match their checksums; pages of the table that are torn there are mended
@@ -122,6 +132,9 @@ class ReplicaFile {
 
  private:
   friend class TableEditor;
+  static Status ReadExactly(File& file, uint64_t offset, std::span<uint8_t> into, Wait wait, const char* what);
+  Result<bool> MendHeader();
+  Result<bool> MendTablePage(uint32_t page, bool all);
   Status WriteState();
   Status Announce(const RegionSet& regions);
   bool InDoubt(uint32_t first_block, uint32_t end_block) const;
@@ -144,6 +157,7 @@ class ReplicaFile {
   ReplicaState state_;
   RegionSet written_;                         // maybe not synced
   std::atomic<bool> unsynced_{false};
+  std::atomic<bool> header_damaged_{false};
   const uint64_t boot_;
   std::atomic<bool> doubted_;
   std::atomic<uint64_t> known_pages_{0};      // table pages that a sync has covered: blank ones are a loss

@@ -44,14 +44,31 @@ Status Publish(ReplicaStore& store, const std::shared_ptr<Replica>& copy) {
 
 Task<Status> Service::FillCopy(const pb::ReplicateRequest& message, std::shared_ptr<Replica> copy,
                                pb::ReplicateResponse* done) {
-  auto connection = co_await peers_.Get(message.source(), 0, 5s);
-  if (!connection) co_return Fail(connection.error().code, message.source() + ": " + connection.error().message);
   ChunkVersion version{message.version()};
-  CopySource source{*connection, copy->chunk, version, InstanceId{message.source_instance()}};
-  Copying copying(loop_, node_, source, copy, copy->file, message.max_bytes_per_second());
-  Result<SourceTable> table = co_await FetchTable(source);
+  std::vector<pb::Replica> from(message.others().begin(), message.others().end());
+  from.emplace(from.begin());
+  from[0].set_address(message.source());
+  from[0].set_instance(message.source_instance());
+  // The first whose table can be read is the source; damaged blocks come from the others.
+  CopySource source{nullptr, copy->chunk, version, {}};
+  Result<SourceTable> table = Fail(ErrorCode::kChainFailed, "no source");
+  for (size_t i = 0; i < from.size() && !table; ++i) {
+    std::string address = from[i].address();
+    auto connection = co_await peers_.Get(address, 0, 5s);
+    if (!connection) {
+      table = Fail(connection.error().code, address + ": " + connection.error().message);
+      continue;
+    }
+    source.connection = *connection;
+    source.instance = InstanceId{from[i].instance()};
+    table = co_await FetchTable(source);
+    if (table) from.erase(from.begin() + static_cast<ptrdiff_t>(i));
+  }
+  OtherReplicas others{std::move(from), 0};
+  Copying copying(loop_, node_, peers_, source, std::move(others), copy, copy->file, message.max_bytes_per_second());
+  const std::set<uint32_t> none;
   for (int round = 0; table && round < kRounds; ++round) {
-    CO_TRY(co_await copying.Level(*table, false));
+    CO_TRY(co_await copying.Level(*table, false, none));
     done->set_bytes(copying.bytes());
     Result<SourceTable> after = co_await FetchTable(source);
     bool quiet = after && after->known && after->applied == table->applied && after->numbering == table->numbering;
@@ -117,7 +134,7 @@ Task<Result<pb::ReplicateResponse>> Service::MakeCopy(const pb::ReplicateRequest
     co_await Discard(copy);
     co_return Fail(std::move(ok).error());
   }
-  LogInfo("copied chunk {:x} version {} from {}: {} bytes", chunk.value, version.value, message.source(), done.bytes());
+  LogInfo("copied chunk {:016x} version {} from {}: {} bytes", chunk.value, version.value, message.source(), done.bytes());
   co_return done;
 }
 

@@ -92,9 +92,14 @@ class Service {
   Task<void> WaitIdle(std::shared_ptr<Replica> replica);
   Task<Status> Settle(std::shared_ptr<Replica> replica, std::shared_ptr<ReplicaFile> file,
                       const pb::SetVersionRequest& message);
-  Task<void> TakeBlocks(std::shared_ptr<Replica> replica, std::shared_ptr<ReplicaFile> file, const pb::Replica& from,
-                        std::vector<uint32_t>* blocks);
-  Task<Status> RaiseVersion(std::shared_ptr<Replica> replica, const pb::SetVersionRequest& message);
+  Task<Status> Heal(std::shared_ptr<Replica> replica, std::shared_ptr<ReplicaFile> file,
+                    const pb::SetVersionRequest& message, pb::SetVersionResponse* response);
+  Task<Status> Level(std::shared_ptr<Replica> replica, std::shared_ptr<ReplicaFile> file,
+                     const pb::SetVersionRequest& message, bool verify_own, bool* whole);
+  Task<Status> Prepare(std::shared_ptr<Replica> replica, std::shared_ptr<ReplicaFile> file,
+                       const pb::SetVersionRequest& message, pb::SetVersionResponse* response, bool* whole);
+  Task<Status> RaiseVersion(std::shared_ptr<Replica> replica, const pb::SetVersionRequest& message,
+                            pb::SetVersionResponse* response);
   Task<Result<pb::ReplicateResponse>> MakeCopy(const pb::ReplicateRequest& message);
   Task<Status> FillCopy(const pb::ReplicateRequest& message, std::shared_ptr<Replica> copy, pb::ReplicateResponse* done);
   Task<void> Discard(std::shared_ptr<Replica> copy);

@@ -8,9 +8,10 @@
 namespace shoal {
 namespace {
 
-// On a disk thread: header and everything before it are durable when this returns.
+// On a disk thread: header and everything before it are durable when this returns. `whole`: all blocks were verified, or
+// made anew.
 Status RaiseOnDisk(ReplicaStore& store, const std::shared_ptr<Replica>& replica, std::shared_ptr<ReplicaFile> file,
-                   ChunkVersion version, uint64_t lease) {
+                   ChunkVersion version, uint64_t lease, bool whole) {
   std::lock_guard sync(replica->sync);
   std::unique_lock io(replica->io);
   bool name_synced;
@@ -30,6 +31,7 @@ Status RaiseOnDisk(ReplicaStore& store, const std::shared_ptr<Replica>& replica,
   {
     std::lock_guard lock(replica->mutex);
     replica->version = version;
+    if (whole) replica->damaged.reset();
     replica->synced_changes = replica->changes;
     replica->disk.RemoveDirty(*replica);
     replica->disk.AddCleanable(replica);
@@ -39,6 +41,10 @@ Status RaiseOnDisk(ReplicaStore& store, const std::shared_ptr<Replica>& replica,
   store.Settled(*replica);
   store.NoteVersion(*replica, version);
   return {};
+}
+
+OtherReplicas OthersOf(const pb::SetVersionRequest& message) {
+  return {{message.others().begin(), message.others().end()}, message.sure_others()};
 }
 
 }  // namespace
@@ -54,72 +60,109 @@ Task<Status> Service::Settle(std::shared_ptr<Replica> replica, std::shared_ptr<R
   });
   Result<std::vector<uint32_t>> blocks = co_await find;
   if (!blocks) {
-    if (!IsScarcity(blocks.error().code)) node_.store->MarkBad(replica, blocks.error());
+    if (!IsScarcity(blocks.error().code)) node_.store->Judge(replica, blocks.error());
     co_return Fail(std::move(blocks).error());
   }
   if (blocks->empty() || !message.source().empty()) co_return Status();
   size_t found = blocks->size();
-  for (int i = 0; i < message.others_size() && !blocks->empty(); ++i) {
-    co_await TakeBlocks(replica, file, message.others(i), &*blocks);
-  }
+  Copying copying(loop_, node_, peers_, std::nullopt, OthersOf(message), replica, file, 0);
+  CO_TRY(co_await copying.Heal(&*blocks, true));
   OnQueue accept(loop_, replica->disk.work(), [&] {
     std::unique_lock io(replica->io);
     return file->Accept(*blocks);
   });
   CO_TRY(co_await accept);
   node_.metrics.accepted_blocks.Add(blocks->size());
-  LogWarning("chunk {:x}: a power cut left {} blocks without their checksums: {} were found elsewhere, {} were good nowhere "
+  LogWarning("chunk {:016x}: a power cut left {} blocks without their checksums: {} were found elsewhere, {} were good nowhere "
              "and are taken as they are", replica->chunk.value, found, found - blocks->size(), blocks->size());
   co_return Status();
 }
 
-// Those that it could not give stay in `blocks`.
-Task<void> Service::TakeBlocks(std::shared_ptr<Replica> replica, std::shared_ptr<ReplicaFile> file, const pb::Replica& from,
-                               std::vector<uint32_t>* blocks) {
-  auto connection = co_await peers_.Get(from.address(), 0, 2s);
-  if (!connection) co_return;
-  CopySource source{*connection, replica->chunk, ChunkVersion{}, InstanceId{from.instance()}};
-  Copying copying(loop_, node_, source, replica, file, 0);
-  std::vector<uint32_t> left;
-  for (uint32_t block : *blocks) {
-    Status copied = (*connection)->closed() ? Fail(ErrorCode::kUnavailable) : Status();
-    if (copied) copied = co_await copying.CopyBlock(block);
-    if (!copied) left.push_back(block);
-  }
-  *blocks = std::move(left);
+// The source of a recovery is damaged itself: no replica is known to be whole. What the others have good is taken from
+// them. The rest stays unreadable here, with the checksums of what was lost, until it is overwritten.
+Task<Status> Service::Heal(std::shared_ptr<Replica> replica, std::shared_ptr<ReplicaFile> file,
+                           const pb::SetVersionRequest& message, pb::SetVersionResponse* response) {
+  Copying copying(loop_, node_, peers_, std::nullopt, OthersOf(message), replica, file, 0);
+  Result<std::vector<uint32_t>> blocks = co_await copying.FindDamaged();
+  if (!blocks) co_return Fail(std::move(blocks).error());
+  size_t found = blocks->size();
+  CO_TRY(co_await copying.Heal(&*blocks, false));
+  node_.metrics.healed_blocks.Add(found - blocks->size());
+  LogWarning("chunk {:016x}: {} blocks were damaged: {} were taken from other replicas, {} are good on none of them",
+             replica->chunk.value, found, found - blocks->size(), blocks->size());
+  response->mutable_lost_blocks()->Add(blocks->begin(), blocks->end());
+  if (blocks->empty() || message.accept_lost()) co_return Status();
+  co_return Fail(ErrorCode::kCorrupt, fmt::format("{} blocks, block {} the first, are good on no replica in reach",
+                                                  blocks->size(), blocks->front()));
 }
 
-Task<Status> Service::RaiseVersion(std::shared_ptr<Replica> replica, const pb::SetVersionRequest& message) {
-  ChunkVersion version{message.new_version()};
-  Result<std::shared_ptr<ReplicaFile>> file = co_await OpenFor(replica, ChunkVersion{});
-  if (!file) co_return Fail(std::move(file).error());
-  bool known;
+Task<Status> Service::Level(std::shared_ptr<Replica> replica, std::shared_ptr<ReplicaFile> file,
+                            const pb::SetVersionRequest& message, bool verify_own, bool* whole) {
+  auto connection = co_await peers_.Get(message.source(), 0, 5s);
+  if (!connection) co_return Fail(connection.error().code, message.source() + ": " + connection.error().message);
+  CopySource source{*connection, replica->chunk, ChunkVersion{message.new_version()}, InstanceId{message.source_instance()}};
+  Result<SourceTable> table = co_await FetchTable(source);
+  if (!table) co_return Fail(table.error().code, "the source's table: " + table.error().message);
+  Copying copying(loop_, node_, peers_, source, OthersOf(message), replica, file, 0);
+  const std::set<uint32_t> lost(message.lost_blocks().begin(), message.lost_blocks().end());
+  Status level = co_await copying.Level(*table, verify_own, lost);
+  if (!level) {
+    if (level.error().code == ErrorCode::kCorrupt || level.error().code == ErrorCode::kIo) {
+      LogWarning("levelling chunk {:016x}: {}", replica->chunk.value, level.error().message);
+    }
+    co_return level;
+  }
+  *whole = verify_own && copying.still_damaged() == 0;
+  LogInfo("levelled chunk {:016x} with {}: {} bytes copied", replica->chunk.value, message.source(), copying.bytes());
+  co_return Status();
+}
+
+// Everything before the new version: the blocks are as they are to be.
+Task<Status> Service::Prepare(std::shared_ptr<Replica> replica, std::shared_ptr<ReplicaFile> file,
+                              const pb::SetVersionRequest& message, pb::SetVersionResponse* response, bool* whole) {
+  bool known, damaged;
   {
     std::lock_guard lock(replica->mutex);
     known = replica->order.known();
+    damaged = replica->damaged.has_value();
   }
-  if ((*file)->doubted()) {
-    CO_TRY(co_await Settle(replica, *file, message));
+  *whole = false;
+  if (damaged) {
+    OnQueue mend(loop_, replica->disk.work(), [&] {
+      std::unique_lock io(replica->io);
+      return file->Mend(true);
+    });
+    Result<uint32_t> mended = co_await mend;
+    if (!mended) co_return Fail(std::move(mended).error());
   }
-  if (!message.source().empty()) {
-    auto connection = co_await peers_.Get(message.source(), 0, 5s);
-    if (!connection) co_return Fail(connection.error().code, message.source() + ": " + connection.error().message);
-    CopySource source{*connection, replica->chunk, version, InstanceId{message.source_instance()}};
-    Result<SourceTable> table = co_await FetchTable(source);
-    if (!table) co_return Fail(table.error().code, "the source's table: " + table.error().message);
-    Copying copying(loop_, node_, source, replica, *file, 0);
-    // After a restart of this server, a block may have been on its way when it died.
-    Status level = co_await copying.Level(*table, !known);
-    if (!level) {
-      if (level.error().code == ErrorCode::kCorrupt || level.error().code == ErrorCode::kIo) {
-        LogWarning("levelling chunk {:x}: {}", replica->chunk.value, level.error().message);
-      }
-      co_return level;
-    }
-    LogInfo("levelled chunk {:x} with {}: {} bytes copied", replica->chunk.value, message.source(), copying.bytes());
+  if (file->doubted()) {
+    CO_TRY(co_await Settle(replica, file, message));
   }
+  // After a restart of this server, a block may have been on its way when it died.
+  if (!message.source().empty()) co_return co_await Level(replica, file, message, !known || damaged, whole);
+  if (damaged) {
+    CO_TRY(co_await Heal(replica, file, message, response));
+    *whole = response->lost_blocks().empty();
+  }
+  co_return Status();
+}
+
+Task<Status> Service::RaiseVersion(std::shared_ptr<Replica> replica, const pb::SetVersionRequest& message,
+                                   pb::SetVersionResponse* response) {
+  Result<std::shared_ptr<ReplicaFile>> file = co_await OpenFor(replica, ChunkVersion{});
+  if (!file) co_return Fail(std::move(file).error());
+  bool damaged, whole = false;
+  {
+    std::lock_guard lock(replica->mutex);
+    damaged = replica->damaged.has_value();
+  }
+  Status prepared = co_await Prepare(replica, *file, message, response, &whole);
+  // Damage that was found just now: as above, knowing of it.
+  bool again = !prepared && prepared.error().code == ErrorCode::kCorrupt && !damaged;
+  if (again) prepared = co_await Prepare(replica, *file, message, response, &whole);
+  if (!prepared) co_return prepared;
   OnQueue raise(loop_, replica->disk.work(), [&] {
-    return RaiseOnDisk(*node_.store, replica, *file, version, message.lease());
+    return RaiseOnDisk(*node_.store, replica, *file, ChunkVersion{message.new_version()}, message.lease(), whole);
   });
   co_return co_await raise;
 }
@@ -144,6 +187,7 @@ Task<Result<pb::SetVersionResponse>> Service::SetVersion(const pb::SetVersionReq
     copy.set_instance(message.instance());
     copy.set_source(message.source());
     copy.set_source_instance(message.source_instance());
+    *copy.mutable_others() = message.others();
     Result<pb::ReplicateResponse> copied = co_await MakeCopy(copy);
     if (!copied) co_return Fail(std::move(copied).error());
     co_return response;
@@ -168,7 +212,7 @@ Task<Result<pb::SetVersionResponse>> Service::SetVersion(const pb::SetVersionReq
     for (auto& waiter : job->waiters) waiter(Fail(ErrorCode::kNotReady, "a recovery of the chunk is under way"));
   }
   co_await WaitIdle(replica);
-  Status raised = co_await RaiseVersion(replica, message);
+  Status raised = co_await RaiseVersion(replica, message, &response);
   {
     std::lock_guard lock(replica->mutex);
     replica->recovering = false;

@@ -90,17 +90,18 @@ void ReplicaStore::ReadOneHeader(uint32_t index, ChunkId chunk, InstanceId insta
   Disk& disk = *disks_[index];
   auto file = disk.files().Open(disk.ReplicaPath(chunk, instance), Files::Mode::kRead);
   if (!file && file.error().code == ErrorCode::kNotFound) return;  // dropped meanwhile
-  Status bad;
+  Status bad, damaged;
   ChunkVersion version;
   if (file) {
     if (auto bytes = (*file)->AllocatedBytes()) disk.AddUsed(static_cast<int64_t>(*bytes));
     auto loaded = ReplicaFile::Load(std::move(*file), chunk, instance, cluster(), disk.files().BootId());
     if (loaded) version = (*loaded)->header().version;
     if (!loaded) bad = Fail(loaded.error());
+    if (loaded && (*loaded)->header_damaged()) damaged = Fail(ErrorCode::kCorrupt, "the header page does not match its checksum");
   } else {
     bad = Fail(file.error());
   }
-  std::shared_ptr<Replica> replica = bad ? nullptr : Find(chunk, instance);
+  std::shared_ptr<Replica> replica = bad && damaged ? nullptr : Find(chunk, instance);
   Shard& shard = ShardOf(chunk);
   {
     std::lock_guard lock(shard.mutex);
@@ -108,7 +109,8 @@ void ReplicaStore::ReadOneHeader(uint32_t index, ChunkId chunk, InstanceId insta
     if (entry && !entry->version) entry->version = version;  // a newer one, from a request, counts
     if (entry && !bad) entry->bad = true;
   }
-  if (replica) MarkBad(replica, bad.error());
+  if (replica && !bad) MarkBad(replica, bad.error());
+  if (replica && !damaged) MarkDamaged(replica, damaged.error());
 }
 
 ReplicaStore::Entry* ReplicaStore::FindEntry(Shard& shard, ChunkId chunk, InstanceId instance) {
@@ -231,31 +233,51 @@ void ReplicaStore::NoteVersion(const Replica& replica, ChunkVersion version) {
 }
 
 void ReplicaStore::MarkBad(const std::shared_ptr<Replica>& replica, const Error& why) {
-  if (why.code == ErrorCode::kCorrupt) metrics_.corrupt_blocks.Add();
-  replica->disk.Note(why);
-  pb::ReplicaReport report;
-  {
-    std::lock_guard lock(replica->mutex);
-    if (replica->bad || replica->dropped) return;
-    replica->bad = why;
-    report.set_version(replica->version.value);
-  }
+  if (!Report(replica, why, false)) return;
   {
     Shard& shard = ShardOf(replica->chunk);
     std::lock_guard lock(shard.mutex);
     if (Entry* entry = FindEntry(shard, replica->chunk, replica->instance)) entry->bad = true;
   }
   replica->disk.RemoveDirty(*replica);  // whoever syncs next has the other copies
-  metrics_.bad_replicas.Add();
-  LogError("bad replica of {}: {} ({})", Describe(*replica), why.message, ErrorName(why.code));
+}
+
+void ReplicaStore::MarkDamaged(const std::shared_ptr<Replica>& replica, const Error& why) { Report(replica, why, true); }
+
+void ReplicaStore::Judge(const std::shared_ptr<Replica>& replica, const Error& why) {
+  if (why.code == ErrorCode::kCorrupt) return MarkDamaged(replica, why);
+  MarkBad(replica, why);
+}
+
+bool ReplicaStore::Report(const std::shared_ptr<Replica>& replica, const Error& why, bool damaged) {
+  if (why.code == ErrorCode::kCorrupt) metrics_.corrupt_blocks.Add();
+  replica->disk.Note(why);
+  pb::ReplicaReport report;
   report.set_chunk(replica->chunk.value);
   report.set_instance(replica->instance.value);
   report.set_bad(true);
+  report.set_damaged(damaged);
   {
-    std::lock_guard lock(bad_mutex_);
+    std::lock_guard lock(replica->mutex);
+    if (replica->bad || replica->dropped || (damaged && replica->damaged)) return false;
+    (damaged ? replica->damaged : replica->bad) = why;
+    report.set_version(replica->version.value);
+    std::lock_guard reports(bad_mutex_);
     bad_.insert_or_assign(replica.get(), std::pair(report, why));
   }
+  metrics_.bad_replicas.Add();
+  LogError("{} replica of {}: {} ({})", damaged ? "damaged" : "bad", Describe(*replica), why.message, ErrorName(why.code));
   if (sink_) sink_(report, why);
+  return true;
+}
+
+bool ReplicaStore::Mend(const std::shared_ptr<Replica>& replica, ReplicaFile& file) {
+  std::unique_lock io(replica->io);
+  Result<uint32_t> mended = file.Mend(false);
+  if (!mended) LogWarning("{} was not mended: {}", Describe(*replica), mended.error().message);
+  if (!mended || *mended == 0) return false;
+  LogWarning("{}: {} pages of header and table are again as they were", Describe(*replica), *mended);
+  return true;
 }
 
 void ReplicaStore::ReportDoubt(const std::shared_ptr<Replica>& replica, const Error& why) {
@@ -266,7 +288,7 @@ void ReplicaStore::ReportDoubt(const std::shared_ptr<Replica>& replica, const Er
   {
     std::lock_guard lock(replica->mutex);
     bool doubted = replica->file && replica->file->doubted();
-    if (!doubted || replica->bad || replica->dropped) return;
+    if (!doubted || replica->bad || replica->damaged || replica->dropped) return;
     report.set_version(replica->version.value);
     std::lock_guard reports(bad_mutex_);
     if (!bad_.emplace(replica.get(), std::pair(report, why)).second) return;
@@ -277,7 +299,7 @@ void ReplicaStore::ReportDoubt(const std::shared_ptr<Replica>& replica, const Er
 
 void ReplicaStore::Settled(Replica& replica) {
   std::lock_guard lock(replica.mutex);
-  if (replica.bad) return;
+  if (replica.bad || replica.damaged) return;
   std::lock_guard reports(bad_mutex_);
   bad_.erase(&replica);
 }

@@ -71,6 +71,14 @@ class ReplicaStore {
   // The replica is not to be trusted any more: logged, counted and told to the sink (once).
   void MarkBad(const std::shared_ptr<Replica>& replica, const Error& why);
 
+  // Something of it does not match its checksum; all that does is right. Else like MarkBad.
+  void MarkDamaged(const std::shared_ptr<Replica>& replica, const Error& why);
+  // What an error of reading or changing it means: kCorrupt is damage, any other makes it bad.
+  void Judge(const std::shared_ptr<Replica>& replica, const Error& why);
+  // On a disk thread, without Replica::io: tries to mend header and table after a kCorrupt (ReplicaFile::Mend). False:
+  // nothing is better than before.
+  bool Mend(const std::shared_ptr<Replica>& replica, ReplicaFile& file);
+
   // A block of it can be read only after a recovery: told to the sink (once).
   void ReportDoubt(const std::shared_ptr<Replica>& replica, const Error& why);
   // A recovery has looked at it.
@@ -112,6 +120,7 @@ class ReplicaStore {
   void CleanOne(const std::shared_ptr<Replica>& replica);
   Status Sweep(Disk& disk, const std::vector<std::shared_ptr<Replica>>& dirty);
   void ScanDisk(uint32_t index);
+  bool Report(const std::shared_ptr<Replica>& replica, const Error& why, bool damaged);
   void ReadHeaders(uint32_t disk, std::shared_ptr<std::vector<std::pair<ChunkId, InstanceId>>> names, size_t next);
   void ReadOneHeader(uint32_t disk, ChunkId chunk, InstanceId instance);
   void Opened(const std::shared_ptr<Replica>& replica);

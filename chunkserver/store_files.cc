@@ -52,12 +52,18 @@ Status ReplicaStore::Load(const std::shared_ptr<Replica>& replica) {
     return Fail(std::move(why));
   }
   ChunkVersion version = (*loaded)->header().version;
+  const bool damaged = (*loaded)->header_damaged();
+  std::shared_ptr<ReplicaFile> opened = std::move(*loaded);
   {
     std::lock_guard lock(replica->mutex);
     replica->version = version;
-    replica->file = std::move(*loaded);
+    replica->file = opened;
   }
   io.unlock();
+  if (damaged) {
+    MarkDamaged(replica, {ErrorCode::kCorrupt, "the header page does not match its checksum"});
+    Mend(replica, *opened);
+  }
   NoteVersion(*replica, version);
   Opened(replica);
   return {};

@@ -48,7 +48,13 @@ Status ApplyOne(ReplicaStore& store, const std::shared_ptr<Replica>& replica, co
     file = replica->file;
   }
   CHECK(file != nullptr);
-  TRY_ASSIGN(WriteEffect effect, file->Apply(write, replica->disk.intent()));
+  Result<WriteEffect> applied = file->Apply(write, replica->disk.intent());
+  if (!applied && applied.error().code == ErrorCode::kCorrupt) {
+    store.MarkDamaged(replica, applied.error());
+    auto mended = file->Mend(false);
+    if (mended && *mended > 0) applied = file->Apply(write, replica->disk.intent());
+  }
+  TRY_ASSIGN(WriteEffect effect, std::move(applied));
   replica->disk.AddUsed(effect.allocated_bytes);
   store.metrics().writes.Add();
   store.metrics().write_bytes.Add(write.payload.size());
@@ -67,7 +73,7 @@ void JudgeFailure(ReplicaStore& store, const std::shared_ptr<Replica>& replica, 
     // Nothing was made: the next attempt may choose another disk.
     if (Status gone = store.Drop(replica); !gone) LogWarning("{}", gone.error().message);
   } else if (!IsScarcity(error.code) && error.code != ErrorCode::kNoReplica) {
-    store.MarkBad(replica, error);
+    store.Judge(replica, error);
   }
 }
 

@@ -212,7 +212,24 @@ Task<Result<Buffer>> Reader::RunRace(StatePtr state, uint64_t index, LocationPtr
   }
   race->abandoned = true;
   if (race->won) co_return std::move(race->bytes);
-  co_return Fail(WhyLost(*race));
+  bool damaged = std::ranges::any_of(race->failures, [](const auto& f) { return BadReplica(f.second.code); });
+  if (!damaged || length <= kBlockSize) co_return Fail(WhyLost(*race));
+  Result<Buffer> halves = co_await ReadHalves(state, index, location, begin, length);
+  co_return halves;
+}
+
+// Each replica may be damaged at another place: every block comes from one that has it good.
+Task<Result<Buffer>> Reader::ReadHalves(StatePtr state, uint64_t index, LocationPtr location, uint32_t begin,
+                                        uint32_t length) {
+  uint32_t first = RoundUp(length / 2);
+  Result<Buffer> left = co_await RunRace(state, index, location, begin, first);
+  if (!left) co_return Fail(std::move(left).error());
+  Result<Buffer> right = co_await RunRace(state, index, location, begin + first, length - first);
+  if (!right) co_return Fail(std::move(right).error());
+  Buffer both = Buffer::Allocate(length);
+  std::memcpy(both.mutable_data(), left->data(), first);
+  std::memcpy(both.mutable_data() + first, right->data(), length - first);
+  co_return both;
 }
 
 // The error of a race that nobody won: kCorrupt only when every replica has answered, and none is any good.

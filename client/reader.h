@@ -12,7 +12,8 @@ namespace shoal::client {
 
 // Reads ranges: in parallel over chunks and MiBs, each piece from one replica, from another too when there is no answer
 // in options.hedge_after, from the next at once when one fails. Every block is checked against the checksum that came
-// with it. A hole is only what the metadata or the checksum table says is one.
+// with it; where no replica has all of a piece right, its halves are read, down to single blocks. A hole is only what the
+// metadata or the checksum table says is one.
 //
 // Owner: EngineImpl; lives on its loop. Errors: kTimeout when no replica gave the bytes for options.timeout, kCorrupt
 // when all have answered and none had right bytes.
@@ -32,6 +33,7 @@ class Reader {
   Task<Result<Payload>> ReadPiece(StatePtr state, uint64_t index, uint32_t begin, uint32_t end);
   Task<void> ReadOneOf(StatePtr state, uint64_t index, uint32_t begin, uint32_t end, Pieces* pieces, size_t which);
   Task<Result<Buffer>> RunRace(StatePtr state, uint64_t index, LocationPtr location, uint32_t begin, uint32_t length);
+  Task<Result<Buffer>> ReadHalves(StatePtr state, uint64_t index, LocationPtr location, uint32_t begin, uint32_t length);
   Task<void> TryOne(std::shared_ptr<Race> race, size_t which);
   Task<void> Verify(std::shared_ptr<Connection> connection, LocationPtr location, uint32_t offset, uint32_t length);
   Task<void> ReportBad(StatePtr state, uint64_t index, LocationPtr location, ServerId server, ErrorCode reason);

@@ -15,6 +15,7 @@ namespace shoal::client {
 class Writer {
  public:
   static constexpr size_t kWindow = 4;
+  static constexpr int kNoSpaceRounds = 14;  // with growing pauses: about four seconds, in which deleting files makes room
 
   Writer(Core& core, Locator& locator) : core_(core), locator_(locator) {}
 

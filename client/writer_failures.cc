@@ -1,16 +1,14 @@
 // What a writer does when a chain has failed.
-#include "client/writer.h"
-
 #include <algorithm>
 
+#include "client/writer.h"
 #include "common/log.h"
 
 namespace shoal::client {
 namespace {
 
 constexpr Duration kLongestPause = 500ms;
-constexpr int kNoSpaceRounds = 14;  // with growing pauses: about four seconds, in which deleting files makes room
-constexpr int kAskForRoom = 6;  // from that round on, about 0.3 s, another server is asked for
+constexpr int kAskForRoom = 6;  // NO_SPACE: from that round on, about 0.3 s, another server is asked for
 
 }  // namespace
 
@@ -28,7 +26,8 @@ Duration Writer::NextPause(ChunkWriter& writer) {
 Task<Status> Writer::Recover(StatePtr state, std::shared_ptr<ChunkWriter> writer, LocationPtr location, Error error) {
   if (writer->queue.empty()) co_return Status{};
   SteadyTime deadline = writer->queue.front()->deadline;
-  if (deadline != SteadyTime{} && Core::Now() >= deadline) co_return Fail(ErrorCode::kTimeout, "cannot write: " + error.message);
+  if (deadline != SteadyTime{} && Core::Now() >= deadline)
+    co_return Fail(ErrorCode::kTimeout, "cannot write: " + error.message);
   if (Duration pause = NextPause(*writer); pause > Duration{0}) co_await core_.loop.Sleep(pause);
   if (core_.stopping || !location || !location->chunk) co_return Status{};
   switch (error.code) {
@@ -65,7 +64,8 @@ Task<Status> Writer::Recover(StatePtr state, std::shared_ptr<ChunkWriter> writer
     state->locations.erase(writer->index);
     co_return Status{};
   }
-  if (code == ErrorCode::kNoSpace && error.code == ErrorCode::kNoSpace) co_return Status{};  // no other server has room either
+  if (code == ErrorCode::kNoSpace && error.code == ErrorCode::kNoSpace)
+    co_return Status{};  // no other server has room either
   if (IsRetryable(code) && code != ErrorCode::kTimeout) co_return Status{};
   co_return Fail(again.error());
 }
@@ -77,8 +77,8 @@ void Writer::GiveUp(const StatePtr& state, ChunkWriter& writer, const Error& err
   writer.queue.clear();
   Credit(bytes);
   core_.write_errors.Add();
-  LogError("inode {}: {} bytes of its chunk at index {} could not be written and are lost: {}", state->inode.value, bytes,
-           writer.index, ToString(error));
+  LogError("inode {}: {} bytes of its chunk at index {} could not be written and are lost: {}", state->inode.value,
+           bytes, writer.index, ToString(error));
   SetError(*state, error);
   state->progress.WakeAll();
 }

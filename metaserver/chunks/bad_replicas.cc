@@ -10,11 +10,15 @@ namespace {
 
 constexpr size_t kAtOnce = 8;
 constexpr Duration kFirstPause = 1s, kLongestPause = 60s;
+constexpr Duration kLostPause = 600s;  // of a block that is good nowhere: it may be overwritten
 
 }  // namespace
 
-void BadReplicas::Add(ChunkId chunk, InstanceId instance, uint32_t version) {
-  if (replicas_.emplace(instance, Replica{chunk, version}).second) due_.emplace(SteadyTime{}, instance);
+void BadReplicas::Add(ChunkId chunk, InstanceId instance, uint32_t version, bool damaged) {
+  auto [it, fresh] = replicas_.emplace(instance, Replica{.chunk = chunk, .version = version, .damaged = damaged});
+  if (fresh) due_.emplace(SteadyTime{}, instance);
+  it->second.damaged &= damaged;
+  it->second.again = true;
   Tick();
 }
 
@@ -37,19 +41,29 @@ void BadReplicas::ServersChanged() {
 
 Task<void> BadReplicas::Run(InstanceId instance) {
   Replica& replica = replicas_[instance];
+  const bool damaged = replica.damaged;
+  replica.again = false;
   RecoveryRequest request;
   request.chunk = replica.chunk;
   request.bad = instance;
   request.version = replica.version;
+  request.damaged = damaged;
   request.for_write = false;
   Task<Status> recover = state_.recovery->Recover(request);
   Status done = co_await recover;
   running_--;
-  if (done || done.error().code == ErrorCode::kNotFound) {
+  auto lost = state_.lost_blocks.find(replica.chunk);
+  if (done && replica.again) {  // there is more to it
+    due_.emplace(SteadyTime{}, instance);
+  } else if (done && damaged && lost != state_.lost_blocks.end()) {
+    LogError("chunk {:016x}: {} blocks are damaged in every replica, block {} the first: the rest of it can be read and written",
+             replica.chunk.value, lost->second.count, lost->second.first);
+    due_.emplace(std::chrono::steady_clock::now() + kLostPause, instance);
+  } else if (done || done.error().code == ErrorCode::kNotFound) {
     replicas_.erase(instance);
   } else {
     if (replica.pause == Duration{}) {
-      LogError("chunk {}: a bad replica stays for now: {}", replica.chunk.value, ToString(done.error()));
+      LogError("chunk {:016x}: a bad replica stays for now: {}", replica.chunk.value, ToString(done.error()));
     }
     replica.pause = std::clamp(replica.pause * 2, kFirstPause, kLongestPause);
     due_.emplace(std::chrono::steady_clock::now() + replica.pause, instance);

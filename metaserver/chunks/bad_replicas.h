@@ -7,14 +7,15 @@
 
 namespace shoal::meta {
 
-// Recovers the chunk of each without it; the repairer then makes a new one. What can't be recovered yet (no other
-// good replica is in reach) is tried again after a while, and when servers have changed. Bounded: a few at a time. In
-// memory only: servers report again when they register. Namespace thread; owner: ChunkService.
+// Recovers the chunk of each. One that is only damaged in places takes part and is healed; any other is left out, and the
+// repairer then makes a new one. What can't be recovered yet (no other good replica is in reach, a block is good nowhere) is
+// tried again after a while, and when servers have changed. Bounded: a few at a time. In memory only: servers report again
+// when they register. Namespace thread; owner: ChunkService.
 class BadReplicas {
  public:
   explicit BadReplicas(ChunkState& state) : state_(state) {}
   // Found bad while the chunk's record had at most `version`. Harmless when repeated.
-  void Add(ChunkId chunk, InstanceId instance, uint32_t version);
+  void Add(ChunkId chunk, InstanceId instance, uint32_t version, bool damaged = false);
   bool Contains(InstanceId instance) const { return replicas_.contains(instance); }
   // Called often: starts what is due.
   void Tick();
@@ -24,6 +25,8 @@ class BadReplicas {
   struct Replica {
     ChunkId chunk;
     uint32_t version = 0;
+    bool damaged = false;  // only in places
+    bool again = false;    // reported since its recovery began
     Duration pause{};  // after its last failure
   };
   Task<void> Run(InstanceId instance);

@@ -76,7 +76,7 @@ Task<Status> Recovery::RunAll(RecoveryRequest request, std::shared_ptr<Run> run)
     if (status || status.error().code != ErrorCode::kNotReady) break;
   }
   if (!status) {
-    LogWarning("chunk {} could not be recovered: {}", request.chunk.value, ToString(status.error()));
+    LogWarning("chunk {:016x} could not be recovered: {}", request.chunk.value, ToString(status.error()));
     if (status.error().code == ErrorCode::kUnavailable) {
       auto pause = state_.context.loop.Sleep(kHopelessPause);
       co_await pause;
@@ -104,13 +104,14 @@ Task<Status> Recovery::Attempt(const RecoveryRequest* request, Run* run) {
     if (!undone) co_return Fail(undone.error());
   }
   if (!done) co_return done;
+  NoteLost(request->chunk, plan);
   state_.recoveries.Add();
   std::string kept, left;
   for (const Member& m : plan.members) {
     std::string& list = m.left_out ? left : kept;
     list += fmt::format("{}{}", list.empty() ? "" : ",", m.replica.server());
   }
-  LogInfo("chunk {}: version {} on servers {}{}{}", request->chunk.value, plan.new_version, kept,
+  LogInfo("chunk {:016x}: version {} on servers {}{}{}", request->chunk.value, plan.new_version, kept,
           left.empty() ? "" : ", without ", left);
   co_return Status();
 }
@@ -138,7 +139,7 @@ Status Recovery::Withdraw(View& view, ChunkId chunk, const Plan& plan) {
 
 Status Recovery::Intent(View& view, const RecoveryRequest& request, Plan* plan) {
   TRY_ASSIGN(const pb::ChunkRecord* record, view.GetChunk(request.chunk));
-  if (!record) return Fail(ErrorCode::kNotFound, fmt::format("chunk {} is gone", request.chunk.value));
+  if (!record) return Fail(ErrorCode::kNotFound, fmt::format("chunk {:016x} is gone", request.chunk.value));
   bool has_bad = false;
   for (const pb::ReplicaRecord& r : record->replicas()) {
     has_bad |= request.bad && r.instance() == request.bad.value && record->version() <= request.version;
@@ -158,14 +159,14 @@ Status Recovery::Intent(View& view, const RecoveryRequest& request, Plan* plan) 
     std::vector<ServerId> members;
     for (const auto& r : record->replicas()) members.push_back(ServerId(r.server()));
     if (PlaceReplicas(state_.registry.Candidates(state_.now()), members, 1, state_.rng).empty()) {
-      return Fail(ErrorCode::kNoSpace, fmt::format("no other chunkserver has room for chunk {:x}", request.chunk.value));
+      return Fail(ErrorCode::kNoSpace, fmt::format("no other chunkserver has room for chunk {:016x}", request.chunk.value));
     }
   }
   bool hope = std::ranges::any_of(record->replicas(), [&](const pb::ReplicaRecord& r) {
-    return r.instance() != request.bad.value && !state_.IsDead(r.server());
+    return (request.damaged || r.instance() != request.bad.value) && !state_.IsDead(r.server());
   });
   if (!hope) {
-    return Fail(ErrorCode::kUnavailable, fmt::format("no replica of chunk {} is alive", request.chunk.value));
+    return Fail(ErrorCode::kUnavailable, fmt::format("no replica of chunk {:016x} is alive", request.chunk.value));
   }
   TRY_ASSIGN(plan->lease, view.NewLease());
   TRY_ASSIGN(plan->order, view.NewOrder());
@@ -184,7 +185,7 @@ Status Recovery::Intent(View& view, const RecoveryRequest& request, Plan* plan) 
 Task<void> Recovery::FreezeAll(Plan* plan, const RecoveryRequest* request) {
   TaskGroup group(state_.context.loop);
   for (Member& member : plan->members) {
-    if (request->bad && member.replica.instance() == request->bad.value) {
+    if (request->bad && !request->damaged && member.replica.instance() == request->bad.value) {
       member.outcome = Outcome::kBad;
       member.error = Error{ErrorCode::kCorrupt, "reported by its server"};
       continue;
@@ -235,27 +236,32 @@ Task<void> Recovery::FreezeOne(const Plan* plan, ChunkId chunk, Member* member) 
 // Decides who stays, and brings them to the new version.
 Task<Status> Recovery::RaiseAll(Plan* plan, const RecoveryRequest* request) {
   Member* source = nullptr;
+  const bool untouched = plan->untouched;
   bool empty = false;  // a member that every acknowledged write would have reached has nothing
+  bool away = false;   // somebody may have more than is in reach
+  plan->lost.clear();
   auto rank = [](const Member& m) {
-    return std::tuple(m.frozen.version(), !m.frozen.suspect(), m.frozen.known(), m.frozen.applied());
+    return std::tuple(m.frozen.version(), !m.frozen.suspect(), !m.frozen.damaged(), m.frozen.known(), m.frozen.applied());
   };
   for (Member& m : plan->members) {
     if (m.outcome == Outcome::kStuck) {
       plan->untouched = false;  // others may be frozen: only a raise ends that
-      co_return Fail(ErrorCode::kNotReady, fmt::format("chunkserver {} does not answer for chunk {}: {}",
+      co_return Fail(ErrorCode::kNotReady, fmt::format("chunkserver {} does not answer for chunk {:016x}: {}",
                                                        m.replica.server(), request->chunk.value, ToString(m.error)));
     }
     m.left_out = m.outcome != Outcome::kFrozen || (plan->record.written() && !m.frozen.exists());
     if (m.outcome == Outcome::kBad || (m.left_out && m.outcome == Outcome::kFrozen)) {
-      LogWarning("chunk {}: the replica on server {} is left out: {}", request->chunk.value, m.replica.server(),
+      LogWarning("chunk {:016x}: the replica on server {} is left out: {}", request->chunk.value, m.replica.server(),
                  m.outcome == Outcome::kBad ? ToString(m.error) : "it is missing");
     }
+    bool gone = m.error.code == ErrorCode::kNoReplica || m.error.code == ErrorCode::kVersionMismatch;
+    away |= m.outcome != Outcome::kFrozen && !(m.outcome == Outcome::kBad && gone);
     empty |= m.outcome == Outcome::kFrozen && !m.frozen.exists();
     if (!m.left_out && m.frozen.exists() && (!source || rank(m) > rank(*source))) source = &m;
   }
   if (!source) {
     if (plan->record.written() || !empty) {
-      co_return Fail(ErrorCode::kUnavailable, fmt::format("no replica of chunk {} is alive", request->chunk.value));
+      co_return Fail(ErrorCode::kUnavailable, fmt::format("no replica of chunk {:016x} is alive", request->chunk.value));
     }
     co_return Status();  // nothing was ever acknowledged: placed anew in the commit
   }
@@ -269,10 +275,16 @@ Task<Status> Recovery::RaiseAll(Plan* plan, const RecoveryRequest* request) {
     plan->members.push_back(std::move(extra));
     source = &plan->members[at];
   }
+  plan->accept_lost = !away;
   Task<void> first = RaiseOne(plan, request->chunk, source, nullptr);
   co_await first;
+  if (!source->raised && source->frozen.damaged() && source->error.code == ErrorCode::kCorrupt) {
+    plan->untouched = untouched;  // it refused before it changed anything
+    co_return Fail(ErrorCode::kUnavailable, fmt::format("chunk {:016x} is damaged on server {}: {}", request->chunk.value,
+                                                        source->replica.server(), source->error.message));
+  }
   if (!source->raised) {
-    co_return Fail(ErrorCode::kNotReady, fmt::format("raising chunk {} on server {}: {}", request->chunk.value,
+    co_return Fail(ErrorCode::kNotReady, fmt::format("raising chunk {:016x} on server {}: {}", request->chunk.value,
                                                      source->replica.server(), ToString(source->error)));
   }
   TaskGroup group(state_.context.loop);
@@ -285,20 +297,22 @@ Task<Status> Recovery::RaiseAll(Plan* plan, const RecoveryRequest* request) {
     // The source is to blame, not the one that tried to read it (which may have the last good copy). If it is bad, its
     // own server has seen that, and says so in the next attempt.
     if (m.left_out || m.raised || m.error.code != ErrorCode::kChainFailed) continue;
-    co_return Fail(ErrorCode::kNotReady, fmt::format("chunk {}: server {} is no source: {}", request->chunk.value,
+    if (!m.frozen.exists() && !plan->lost.empty()) continue;  // no copy can be made of it
+    co_return Fail(ErrorCode::kNotReady, fmt::format("chunk {:016x}: server {} is no source: {}", request->chunk.value,
                                                      source->replica.server(), ToString(m.error)));
   }
   for (Member& m : plan->members) {
     if (m.left_out || m.raised) continue;
     bool is_extra = request->extra && m.replica.instance() == request->extra.value;
     // A full disk stays full while the writers wait: the source has everything.
-    bool hopeless = IsReplicaError(m.error.code) || m.error.code == ErrorCode::kNoSpace;
+    bool hopeless = IsReplicaError(m.error.code) || m.error.code == ErrorCode::kNoSpace ||
+                    (!m.frozen.exists() && m.error.code == ErrorCode::kChainFailed);
     if (!is_extra && !hopeless && !state_.IsDead(m.replica.server())) {
-      co_return Fail(ErrorCode::kNotReady, fmt::format("raising chunk {} on server {}: {}", request->chunk.value,
+      co_return Fail(ErrorCode::kNotReady, fmt::format("raising chunk {:016x} on server {}: {}", request->chunk.value,
                                                        m.replica.server(), ToString(m.error)));
     }
     m.left_out = true;
-    LogWarning("chunk {}: the replica on server {} is left out: {}", request->chunk.value, m.replica.server(),
+    LogWarning("chunk {:016x}: the replica on server {} is left out: {}", request->chunk.value, m.replica.server(),
                ToString(m.error));
   }
   co_return Status();
@@ -320,18 +334,32 @@ Task<void> Recovery::CopyTo(const Plan* plan, ChunkId chunk, Member* member, con
   if (!done) member->error = done.error();
 }
 
-void Recovery::FillOthers(const Plan& plan, const Member* source, pb::SetVersionRequest* request) const {
-  for (const Member& m : plan.members) {
-    const ServerEntry* entry = state_.registry.Find(ServerId(m.replica.server()));
-    if (&m == source || m.left_out || !m.frozen.exists() || !entry) continue;
-    pb::Replica* other = request->add_others();
-    other->set_server(m.replica.server());
-    other->set_instance(m.replica.instance());
-    other->set_address(entry->address);
+void Recovery::FillOthers(const Plan& plan, const Member& member, const Member* source,
+                          pb::SetVersionRequest* request) const {
+  uint32_t sure = 0;
+  for (bool suspects : {false, true}) {
+    for (const Member& m : plan.members) {
+      const ServerEntry* entry = state_.registry.Find(ServerId(m.replica.server()));
+      bool asked = m.outcome == Outcome::kFrozen && m.frozen.exists() && !m.left_out;
+      if (&m == &member || &m == source || !asked || !entry || m.frozen.suspect() != suspects) continue;
+      pb::Replica* other = request->add_others();
+      other->set_server(m.replica.server());
+      other->set_instance(m.replica.instance());
+      other->set_address(entry->address);
+      // Where all are suspects, none has less to say than another.
+      sure += !suspects || member.frozen.suspect();
+    }
   }
+  request->set_sure_others(sure);
 }
 
-Task<void> Recovery::RaiseOne(const Plan* plan, ChunkId chunk, Member* member, const Member* source) {
+void Recovery::NoteLost(ChunkId chunk, const Plan& plan) {
+  state_.lost_blocks.erase(chunk);
+  if (plan.lost.empty() || state_.lost_blocks.size() >= kMaxFailed) return;
+  state_.lost_blocks[chunk] = {.first = plan.lost.front(), .count = plan.lost.size()};
+}
+
+Task<void> Recovery::RaiseOne(Plan* plan, ChunkId chunk, Member* member, const Member* source) {
   if (source && !member->frozen.exists()) {  // never written there: a whole copy
     Task<void> copy = CopyTo(plan, chunk, member, source);
     co_await copy;
@@ -347,9 +375,10 @@ Task<void> Recovery::RaiseOne(const Plan* plan, ChunkId chunk, Member* member, c
   if (source) {
     request.set_source(from ? from->address : "");
     request.set_source_instance(source->replica.instance());
-  } else {
-    FillOthers(*plan, member, &request);
+    request.mutable_lost_blocks()->Add(plan->lost.begin(), plan->lost.end());
   }
+  request.set_accept_lost(plan->accept_lost);
+  FillOthers(*plan, *member, source, &request);
   request.set_order(plan->order);
   request.set_lease(plan->lease);
   Task<Result<pb::SetVersionResponse>> call =
@@ -357,6 +386,7 @@ Task<void> Recovery::RaiseOne(const Plan* plan, ChunkId chunk, Member* member, c
   Result<pb::SetVersionResponse> done = co_await call;
   member->raised = done.has_value();
   if (!done) member->error = done.error();
+  if (done && !source) plan->lost.assign(done->lost_blocks().begin(), done->lost_blocks().end());
 }
 
 // Replicas for a chunk that nobody has anything of: on the servers that are there, and on others where those are too
@@ -401,9 +431,9 @@ std::vector<pb::ReplicaRecord> Recovery::Remaining(const RecoveryRequest& reques
 
 Status Recovery::Commit(View& view, const RecoveryRequest& request, const Plan& plan) {
   TRY_ASSIGN(const pb::ChunkRecord* record, view.GetChunk(request.chunk));
-  if (!record) return Fail(ErrorCode::kNotFound, fmt::format("chunk {} was deleted meanwhile", request.chunk.value));
+  if (!record) return Fail(ErrorCode::kNotFound, fmt::format("chunk {:016x} was deleted meanwhile", request.chunk.value));
   if (record->pending_version() != plan.new_version) {
-    return Fail(ErrorCode::kInternal, fmt::format("chunk {}: two recoveries at once", request.chunk.value));
+    return Fail(ErrorCode::kInternal, fmt::format("chunk {:016x}: two recoveries at once", request.chunk.value));
   }
   std::vector<pb::ReplicaRecord> replicas = Remaining(request, plan);
   uint32_t copies = record->copies();

@@ -15,6 +15,7 @@ struct RecoveryRequest {
   ChunkId chunk;
   uint32_t version = 0;       // what the asker saw: when the record has a higher one by now, all is done
   InstanceId bad;             // a replica to be left out (found bad while the record had at most `version`), or none
+  bool damaged = false;       // `bad` is so in places only: it stays, and is healed
   uint32_t extra_server = 0;  // a fresh copy to be taken in
   InstanceId extra;
   bool for_write = true;  // needs min-copies servers
@@ -25,8 +26,14 @@ struct RecoveryRequest {
 // becomes the source (one that a power cut may have set back only where there is no other), all are levelled and raised, the record is committed and durable when Recover returns. Members
 // are left out only when their server is dead, they themselves are missing or bad or have no room to be levelled, or
 // `bad` names them, or they are full when that is asked about; never the last good one. A member whose server is only suspect is waited for. When nobody can be
-// raised, nothing has changed. One recovery per chunk at a time; who comes second waits for the first. Namespace
-// thread; owner: ChunkService.
+// raised, nothing has changed.
+//
+// Members that are damaged in places stay: they are levelled, with blocks of the source or of each other. One of them is the
+// source only where no member is whole; it is healed by the others first. If a block is good on none of them, the recovery goes
+// on when no server is away that may have it (the block stays unreadable, ChunkState::lost_blocks), else it fails and all
+// replicas stay as they are.
+//
+// One recovery per chunk at a time; who comes second waits for the first. Namespace thread; owner: ChunkService.
 // Errors: kNotFound (no such chunk), kNotEnoughServers, kUnavailable (no live replica), kNotReady (a member could not
 // be asked in time), kNoSpace (asked for room, and no other server has any).
 class Recovery {
@@ -64,6 +71,8 @@ class Recovery {
     uint64_t order = 0;
     std::vector<Member> members;
     bool untouched = false;  // no replica can have a version above the record's
+    bool accept_lost = false;    // no server is away
+    std::vector<uint32_t> lost;  // blocks that are good on no member
     SteadyTime deadline;
     Run* run = nullptr;
   };
@@ -77,12 +86,13 @@ class Recovery {
   Task<void> FreezeAll(Plan* plan, const RecoveryRequest* request);
   Task<void> FreezeOne(const Plan* plan, ChunkId chunk, Member* member);
   Task<Status> RaiseAll(Plan* plan, const RecoveryRequest* request);
-  Task<void> RaiseOne(const Plan* plan, ChunkId chunk, Member* member, const Member* source);
+  Task<void> RaiseOne(Plan* plan, ChunkId chunk, Member* member, const Member* source);
   Task<void> CopyTo(const Plan* plan, ChunkId chunk, Member* member, const Member* source);
-  // Who else may have good blocks of what the source has lost.
-  void FillOthers(const Plan& plan, const Member* source, pb::SetVersionRequest* request) const;
+  // Who else may have good blocks where this member or its source has none.
+  void FillOthers(const Plan& plan, const Member& member, const Member* source, pb::SetVersionRequest* request) const;
   // Those that stay in the record.
   std::vector<pb::ReplicaRecord> Remaining(const RecoveryRequest& request, const Plan& plan) const;
+  void NoteLost(ChunkId chunk, const Plan& plan);
   Status Commit(View& view, const RecoveryRequest& request, const Plan& plan);
   void ForgetLapsed(pb::ChunkRecord* record);
   Status PlaceAnew(View& view, uint32_t copies, std::vector<pb::ReplicaRecord>* replicas);

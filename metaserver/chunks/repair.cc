@@ -1,9 +1,11 @@
 #include "metaserver/chunks/repair.h"
 
 #include <algorithm>
+#include <span>
 
 #include "common/log.h"
 #include "common/proto/control.pb.h"
+#include "metaserver/chunks/bad_replicas.h"
 #include "metaserver/chunks/drops.h"
 #include "metaserver/chunks/recovery.h"
 
@@ -99,7 +101,7 @@ Task<void> Repairer::Run(ChunkId chunk) {
   if (end && *end == End::kRetry) {
     fresh_.insert(chunk);
   } else if (!end || *end != End::kDone) {
-    if (!end) LogDebug("chunk {} could not be given another copy: {}", chunk.value, ToString(end.error()));
+    if (!end) LogDebug("chunk {:016x} could not be given another copy: {}", chunk.value, ToString(end.error()));
     fresh_.erase(chunk);
     Park(chunk);
   }
@@ -127,7 +129,7 @@ Task<Status> Repairer::RepairNow(ChunkId chunk) {
   if (!end) co_return Fail(end.error());
   if (*end == End::kNoTarget) {
     co_return Fail(ErrorCode::kNotEnoughServers,
-                   fmt::format("chunk {} has too few copies, and no chunkserver has room for another", chunk.value));
+                   fmt::format("chunk {:016x} has too few copies, and no chunkserver has room for another", chunk.value));
   }
   co_return Status();
 }
@@ -161,7 +163,11 @@ Status Repairer::Plan(View& view, Job* job, bool urgent) {
     job->gone = true;
     return {};
   }
-  const pb::ReplicaRecord* source = live[state_.rng() % live.size()];
+  job->others.clear();
+  for (size_t i = live.size() - 1; i > 0; i--) std::swap(live[i], live[state_.rng() % (i + 1)]);
+  std::ranges::stable_partition(live, [&](const auto* r) { return !state_.bad->Contains(InstanceId(r->instance())); });
+  const pb::ReplicaRecord* source = live[0];
+  for (const auto* other : std::span(live).subspan(1)) job->others.push_back(*other);
   job->source_server = source->server();
   job->source = InstanceId(source->instance());
   auto target = PlaceReplicas(state_.registry.Candidates(state_.now()), have, 1, state_.rng);
@@ -238,13 +244,21 @@ Task<Status> Repairer::Copy(Job* job) {
   request.set_source_instance(job->source.value);
   request.set_max_bytes_per_second(kBytesPerSecond);
   request.set_take_behind(true);
+  for (const pb::ReplicaRecord& r : job->others) {
+    const ServerEntry* entry = state_.registry.Find(ServerId(r.server()));
+    if (!entry) continue;
+    pb::Replica* other = request.add_others();
+    other->set_server(r.server());
+    other->set_instance(r.instance());
+    other->set_address(entry->address);
+  }
   Task<Result<pb::ReplicateResponse>> call =
       CallServer<pb::ReplicateResponse>(state_, job->target, pb::REPLICATE, request, kCopyTimeout);
   Result<pb::ReplicateResponse> copied = co_await call;
   if (!copied) co_return Fail(copied.error());
   job->behind = copied->behind();
   state_.replicated_bytes.Add(copied->bytes());
-  LogInfo("chunk {} version {} copied from server {} to server {} ({} bytes)", job->chunk.value, job->record.version(),
+  LogInfo("chunk {:016x} version {} copied from server {} to server {} ({} bytes)", job->chunk.value, job->record.version(),
           job->source_server, job->target, copied->bytes());
   co_return Status();
 }

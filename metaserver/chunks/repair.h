@@ -45,6 +45,7 @@ class Repairer {
     size_t counted = 0;  // those and the ones within the grace
     uint32_t source_server = 0;
     InstanceId source;
+    std::vector<pb::ReplicaRecord> others;  // live ones: for blocks that the source has damaged
     uint32_t target = 0;
     InstanceId instance;
     bool behind = false;  // the copy lacks what was written meanwhile

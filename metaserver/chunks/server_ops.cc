@@ -262,9 +262,10 @@ Task<Result<TxnId>> ServerOps::BadReplica(CallInfo info, const pb::ReportBadRepl
     co_return TxnId();
   }
   state_.bad_replicas.Add();
-  LogWarning("chunk {:016x}: the replica on server {} ({}) is bad: {}", chunk.value, request.server(), entry->name,
-             request.why());
-  state_.bad->Add(chunk, InstanceId(request.replica().instance()), ~0u);
+  const bool damaged = request.replica().damaged();
+  LogWarning("chunk {:016x}: the replica on server {} ({}) is {}: {}", chunk.value, request.server(), entry->name,
+             damaged ? "damaged" : "bad", request.why());
+  state_.bad->Add(chunk, InstanceId(request.replica().instance()), ~0u, damaged);
   co_return TxnId();
 }
 

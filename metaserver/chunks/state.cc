@@ -161,6 +161,7 @@ Status DropExtentRecords(View& view, ChunkState& state, InodeId id, uint64_t ind
     }
     view.Delete(ChunkKey(chunk));
     view.stats().chunks--;
+    view.OnApplied([&state, chunk](TxnId) { state.lost_blocks.erase(chunk); });
   }
   view.Delete(ExtentKey(id, index));
   if (inode) {

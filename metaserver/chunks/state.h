@@ -46,6 +46,12 @@ class UnsyncedIndex {
   std::unordered_map<InodeId, Entry> inodes_;
 };
 
+// Blocks of a chunk that no replica has good, as its last recovery found. A plain value.
+struct LostBlocks {
+  uint32_t first = 0;
+  size_t count = 0;
+};
+
 // Owner: ChunkService. Namespace thread only. The pointers are set in its constructor.
 struct ChunkState {
   explicit ChunkState(MetaContext& c);
@@ -60,6 +66,7 @@ struct ChunkState {
   bool stop = false;
   std::shared_ptr<bool> alive = std::make_shared<bool>(true);  // false once this is gone: for callbacks of others
   std::function<BootTime()> now = BootNow;
+  std::map<ChunkId, LostBlocks> lost_blocks;  // chunks damaged everywhere; bounded, and forgotten by a restart until found again
   std::set<InstanceId> in_flight;  // replicas being made, in no record yet
   // What ends a call to a server (first) before its time.
   std::list<std::pair<uint32_t, std::function<void()>>> calls;

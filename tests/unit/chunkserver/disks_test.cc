@@ -339,7 +339,7 @@ TEST_F(StoreTest, FoundAgainAfterARestart) {
     ASSERT_TRUE(store_->Sync(replica).has_value());
   }
   auto digests = store_->Digests();
-  files_.FlipBit("/d/chunks/03/0000000000000003.0000000000000001", 30);
+  for (uint64_t offset : {30, 504}) files_.FlipBit("/d/chunks/03/0000000000000003.0000000000000001", offset);
   store_.reset();
   ASSERT_NO_FATAL_FAILURE(Start({{"/d", 0}}));
   while (!store_->inventory_ready()) std::this_thread::yield();

@@ -104,6 +104,48 @@ TEST_F(ReplicaFileTest, GarbageBehindANeverWrittenEntryIsZeros) {
   EXPECT_EQ(Read(kBlockSize, kBlockSize), expected);
 }
 
+// A page of header or table is again as it was where that can be proven.
+TEST_F(ReplicaFileTest, DamagedPagesAreMended) {
+  std::string bytes = Pattern(10 * kBlockSize, 3);
+  Apply(Data(0, bytes));
+  const uint64_t entry = kTableOffset + 8 * 4, never_written = kTableOffset + 8 * 400, sum = kTableOffset + 4090;
+  for (std::vector<uint64_t> flips : {std::vector<uint64_t>{30}, {505}, {30, 41, 100}, {entry}, {entry, entry + 3}, {never_written},
+                                      {sum}, {30, entry}, {entry, entry + 8, entry + 16}, {entry, kDataOffset + 5}}) {
+    SCOPED_TRACE(flips.back());
+    std::string before = files_.Content("/r", 0, kDataOffset);
+    for (uint64_t offset : flips) files_.FlipBit("/r", offset, 5);
+    for (bool reopen : {false, true}) {
+      if (reopen) file_ = std::move(*Load());
+      auto mended = file_->Mend(false);
+      ASSERT_TRUE(mended.has_value()) << mended.error().message;
+      EXPECT_GT(*mended + reopen, 0u);
+      EXPECT_TRUE(files_.Content("/r", 0, kDataOffset) == before);
+      if (!reopen) {
+        for (uint64_t offset : flips) files_.FlipBit("/r", offset, 5);
+      }
+    }
+    EXPECT_TRUE(Read(0, 10 * kBlockSize) == bytes);  // a bit of the data has been flipped twice
+  }
+  EXPECT_EQ(*file_->Mend(true), 0u) << "nothing is damaged";
+}
+
+// Of a page that is lost nothing is made up: its blocks are read where their entries prove them, else never again.
+TEST_F(ReplicaFileTest, APageThatCantBeProvenMakesNothingRight) {
+  std::string bytes = Pattern(10 * kBlockSize, 3);
+  Apply(Data(0, bytes));
+  for (uint64_t offset : {kTableOffset + 8 * 4, kTableOffset + 4090, kTableOffset + 4091}) files_.FlipBit("/r", offset);
+  EXPECT_EQ(*file_->Mend(false), 0u);
+  EXPECT_EQ(*file_->Mend(true), 1u);
+  EXPECT_EQ(Read(0, 4 * kBlockSize), bytes.substr(0, 4 * kBlockSize));
+  EXPECT_EQ(Read(5 * kBlockSize, 5 * kBlockSize), bytes.substr(5 * kBlockSize));
+  for (uint32_t block : {4u, 10u, 510u}) {  // the last two were never written, but who knows?
+    auto read = file_->Read(block * kBlockSize, kBlockSize, ReplicaFile::Wait::kYes, true);
+    ASSERT_FALSE(read.has_value()) << block;
+    EXPECT_EQ(read.error().code, ErrorCode::kCorrupt);
+  }
+  EXPECT_EQ(Read(511 * kBlockSize, kBlockSize), std::string(kBlockSize, '\0'));
+}
+
 TEST_F(ReplicaFileTest, FlippedBitsAreNoticed) {
   Apply(Data(0, Pattern(kBlockSize, 3)));
   struct {

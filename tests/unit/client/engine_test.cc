@@ -161,6 +161,28 @@ TEST(ClientData, WrongBytesAreReadElsewhereAndVerified) {
   EXPECT_TRUE(c.Run(c.engine->Release(std::move(file))));
 }
 
+// Each replica has another block damaged, all in what one request reads.
+TEST(ClientData, EveryBlockIsReadFromWhereItIsGood) {
+  FakeCluster c;
+  c.Start();
+  std::string data = Pattern(100'000, 2);
+  HandlePtr file = c.Create(O_RDWR);
+  ASSERT_TRUE(c.Write(*file, 0, data));
+  ASSERT_TRUE(c.Run(c.engine->Flush(*file)));
+  c.server_loop.Sync([&] {
+    for (uint32_t i = 0; i < 3; ++i) c.chunk[i]->bad_blocks = {i, i + 10, 24 - i};
+  });
+  EXPECT_EQ(c.Read(*file, 0, data.size()), data);
+  EXPECT_EQ(c.Read(*file, 5000, 90'000), data.substr(5000, 90'000));
+  for (uint32_t i = 0; i < 3; ++i) EXPECT_GT(c.chunk[i]->Count(pb::VERIFY_CHUNK), 0) << "each is told";
+  c.server_loop.Sync([&] { c.chunk[1]->bad_blocks = c.chunk[2]->bad_blocks = {0}; });
+  Result<Payload> none = c.Run(c.engine->Read(*file, 0, data.size()));
+  ASSERT_FALSE(none);
+  EXPECT_EQ(none.error().code, ErrorCode::kCorrupt);
+  EXPECT_EQ(c.Read(*file, 4096, data.size() - 4096), data.substr(4096));
+  EXPECT_TRUE(c.Run(c.engine->Release(std::move(file))));
+}
+
 // A hook that answers with this error, the first `times` times.
 FakeServer::Hook AnswerError(ErrorCode code, int times = INT_MAX) {
   return [code, left = times](Request& request) mutable {

@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -94,6 +95,7 @@ class FakeChunkServer : public FakeServer {
   }
   std::vector<Write> writes;  // applied, in order; on the loop
   bool corrupt = false;       // answers to reads have a flipped bit
+  std::set<uint32_t> bad_blocks;  // of every chunk: have one, whoever reads them
 
  private:
   void OnWrite(Request request, const pb::WriteChunkRequest& message) {
@@ -130,6 +132,11 @@ class FakeChunkServer : public FakeServer {
       response.add_checksums(never ? 0 : BlockChecksum(payload.data() + at, 4096));
     }
     if (corrupt) payload.mutable_data()[1] ^= 4;
+    for (uint32_t bad : bad_blocks) {
+      if (bad * 4096 >= message.offset() && bad * 4096 < message.offset() + message.length()) {
+        payload.mutable_data()[bad * 4096 - message.offset()] ^= 4;
+      }
+    }
     request.Answer(response, {payload});
   }
   Store& store_;

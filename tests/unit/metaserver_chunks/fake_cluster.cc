@@ -18,7 +18,9 @@ FakeServer::FakeServer(FakeCluster& cluster, std::string server_name)
   On<pb::FreezeReplicaRequest, pb::FreezeReplicaResponse>(
       pb::FREEZE_REPLICA, [this](const auto& request, auto* response) { return Freeze(request, response); });
   On<pb::SetVersionRequest, pb::SetVersionResponse>(pb::SET_VERSION,
-                                                    [this](const auto& request, auto*) { return SetVersion(request); });
+                                                    [this](const auto& request, auto* response) {
+                                                      return SetVersion(request, response);
+                                                    });
   On<pb::WriteChunkRequest, pb::WriteChunkResponse>(pb::WRITE_CHUNK,
                                                     [this](const auto& request, auto*) { return Write(request); });
   On<pb::DropReplicaRequest, pb::DropReplicaResponse>(pb::DROP_REPLICA, [this](const auto& request, auto*) -> Status {
@@ -30,7 +32,8 @@ FakeServer::FakeServer(FakeCluster& cluster, std::string server_name)
   });
   On<pb::ReplicateRequest, pb::ReplicateResponse>(pb::REPLICATE, [this](const auto& request, auto* response) -> Status {
     response->set_behind(copies_are_behind);
-    orders.push_back(fmt::format("replicate {} v{} from {}", request.chunk(), request.version(), request.source()));
+    orders.push_back(fmt::format("replicate {} v{} from {} with {} others", request.chunk(), request.version(),
+                                 request.source(), request.others_size()));
     replicas[request.chunk()] = FakeReplica{request.instance(), request.version(), 0, true, false};
     return {};
   });
@@ -72,6 +75,7 @@ void FakeServer::On(pb::Method method, std::function<Status(const Req&, Resp*)> 
 
 Status FakeServer::Freeze(const pb::FreezeReplicaRequest& request, pb::FreezeReplicaResponse* response) {
   orders.push_back(fmt::format("freeze {} v{}", request.chunk(), request.version()));
+  response->set_full(free == 0);
   auto it = replicas.find(request.chunk());
   if (it == replicas.end() || it->second.instance != request.instance()) return {};
   FakeReplica& replica = it->second;
@@ -82,17 +86,22 @@ Status FakeServer::Freeze(const pb::FreezeReplicaRequest& request, pb::FreezeRep
   response->set_applied(replica.applied);
   response->set_known(replica.known);
   response->set_suspect(replica.suspect);
-  response->set_full(free == 0);
+  response->set_damaged(replica.damaged);
   return {};
 }
 
-Status FakeServer::SetVersion(const pb::SetVersionRequest& request) {
-  orders.push_back(fmt::format("set {} v{}{}", request.chunk(), request.new_version(),
-                               request.source().empty() ? fmt::format(" with {} others", request.others_size())
-                                                        : " from " + request.source()));
+Status FakeServer::SetVersion(const pb::SetVersionRequest& request, pb::SetVersionResponse* response) {
+  orders.push_back(fmt::format("set {} v{}{} with {} others, {} sure", request.chunk(), request.new_version(),
+                               request.source().empty() ? "" : " from " + request.source(), request.others_size(),
+                               request.sure_others()));
   auto it = replicas.find(request.chunk());
   if (it == replicas.end() || it->second.instance != request.instance()) return Fail(ErrorCode::kNoReplica, "not here");
   if (it->second.version > request.new_version()) return Fail(ErrorCode::kVersionMismatch, "newer");
+  if (request.source().empty() && it->second.damaged) {
+    response->mutable_lost_blocks()->Add(it->second.lost.begin(), it->second.lost.end());
+    if (!it->second.lost.empty() && !request.accept_lost()) return Fail(ErrorCode::kCorrupt, "good nowhere");
+  }
+  it->second.damaged = !it->second.lost.empty() || request.lost_blocks_size() > 0;
   it->second.version = request.new_version();
   it->second.applied = 0;
   it->second.known = true;

@@ -29,6 +29,8 @@ struct FakeReplica {
   bool frozen = false;
   bool bad = false;  // what VERIFY_CHUNK finds
   bool suspect = false;
+  bool damaged = false;          // until SET_VERSION has levelled it or, as the source, could ask all `others`
+  std::vector<uint32_t> lost{};  // blocks of it that it finds good nowhere, as the source
 };
 
 // A chunkserver that does what a test says: it keeps no bytes, remembers its orders as text, and can fail or ignore
@@ -68,7 +70,7 @@ class FakeServer {
   pb::RegisterRequest Registration() const;
   void FillDisk(pb::DiskReport* disk) const;
   Status Freeze(const pb::FreezeReplicaRequest& request, pb::FreezeReplicaResponse* response);
-  Status SetVersion(const pb::SetVersionRequest& request);
+  Status SetVersion(const pb::SetVersionRequest& request, pb::SetVersionResponse* response);
   Status Write(const pb::WriteChunkRequest& request);
   Status Verify(const pb::VerifyChunkRequest& request, pb::VerifyChunkResponse* response);
   template <typename Req, typename Resp>

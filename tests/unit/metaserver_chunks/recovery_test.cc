@@ -28,8 +28,11 @@ class RecoveryTest : public testing::Test {
     for (const auto& r : record.replicas()) ids.insert(r.server());
     return ids;
   }
-  void ReportBad(bool unsettled = false) {
+  void ReportDamaged() { ReportBad(false, true); }
+  void ReportBad(bool unsettled = false, bool damaged = false) {
     pb::ReportBadReplicaRequest report;
+    report.mutable_replica()->set_bad(!unsettled);
+    report.mutable_replica()->set_damaged(damaged);
     report.mutable_replica()->set_unsettled(unsettled);
     report.set_server(member(0).id);
     report.mutable_replica()->set_chunk(extent.chunk());
@@ -39,6 +42,12 @@ class RecoveryTest : public testing::Test {
     auto done = RunOn(cluster.loop, CallTyped<pb::ReportBadReplicaResponse>(
                                         member(0).connection, pb::REPORT_BAD_REPLICA, report, Payload(), 5s));
     ASSERT_TRUE(done) << ToString(done.error());
+  }
+  void AwaitCommit(uint32_t version) {
+    auto deadline = std::chrono::steady_clock::now() + 20s;
+    while (cluster.Chunk(extent.chunk()).version() != version && std::chrono::steady_clock::now() < deadline) {
+    }
+    EXPECT_EQ(cluster.Chunk(extent.chunk()).version(), version);
   }
   // The client's session ends without a word.
   void Lapse() {
@@ -473,6 +482,88 @@ TEST_F(RecoveryTest, ABadReplicaIsReplaced) {
     return replicas.contains(extent.chunk()) && replicas[extent.chunk()].instance != extent.replicas(0).instance();
   }));
   EXPECT_TRUE(cluster.Eventually([&] { return replica(0).version == replica(1).version; }));
+}
+
+TEST_F(RecoveryTest, ADamagedReplicaIsHealedAndStays) {
+  cluster.loop.Sync([&] {
+    replica(0).damaged = true;
+    replica(0).applied = 9;
+  });
+  ReportDamaged();
+  EXPECT_TRUE(cluster.Eventually([&] { return replica(0).version == 2 && !replica(0).damaged; }));
+  EXPECT_TRUE(cluster.Eventually([&] { return replica(1).version == 2 && replica(2).version == 2; }));
+  EXPECT_TRUE(HasOrder(member(0), "v2 from s")) << "it is no source where another is whole";
+  EXPECT_TRUE(HasOrder(member(0), "with 1 others, 1 sure"));
+  AwaitCommit(2);
+  EXPECT_EQ(cluster.Chunk(extent.chunk()).replicas_size(), 3);
+  for (int i = 0; i < 3; i++) EXPECT_FALSE(HasOrder(member(i), "drop"));
+}
+
+// As a writer finds them.
+TEST_F(RecoveryTest, ReplicasThatAreAllDamagedStay) {
+  cluster.loop.Sync([&] {
+    for (int i = 0; i < 3; i++) replica(i).damaged = true;
+    replica(2).suspect = true;
+    replica(1).applied = 7;
+  });
+  auto fresh = client->Report(inode, extent, extent.replicas(0).server());
+  ASSERT_TRUE(fresh) << ToString(fresh.error());
+  EXPECT_EQ(fresh->replicas_size(), 3);
+  EXPECT_TRUE(HasOrder(member(1), "v2 with 2 others, 1 sure")) << "the source is healed by the others";
+  for (int i = 0; i < 3; i++) {
+    EXPECT_FALSE(replica(i).damaged);
+    EXPECT_FALSE(HasOrder(member(i), "drop"));
+  }
+}
+
+TEST_F(RecoveryTest, ABlockThatIsLostEverywhereStopsNothing) {
+  cluster.loop.Sync([&] {
+    for (int i = 0; i < 3; i++) replica(i).damaged = true;
+    replica(1).applied = 7;
+    replica(1).lost = {5, 6};
+  });
+  ReportDamaged();
+  EXPECT_TRUE(cluster.Eventually([&] { return replica(0).version == 2 && replica(2).version == 2; }));
+  AwaitCommit(2);
+  EXPECT_EQ(cluster.Chunk(extent.chunk()).replicas_size(), 3);
+  auto again = client->Report(inode, extent, extent.replicas(0).server());
+  ASSERT_TRUE(again) << ToString(again.error());
+  EXPECT_EQ(again->version(), 2u) << "no recovery after the other for it";
+}
+
+// The one that is away may have what is damaged in those that are there.
+TEST_F(RecoveryTest, NothingIsLeftOutWhileABlockIsLostWithoutIt) {
+  cluster.loop.Sync([&] {
+    replica(0).damaged = replica(1).damaged = true;
+    replica(0).lost = replica(1).lost = {5};
+  });
+  member(2).Die();
+  auto fresh = client->Report(inode, extent, extent.replicas(2).server());
+  ASSERT_FALSE(fresh);
+  EXPECT_EQ(fresh.error().code, ErrorCode::kUnavailable);
+  pb::ChunkRecord record = cluster.Chunk(extent.chunk());
+  EXPECT_EQ(record.version(), 1u);
+  EXPECT_EQ(record.pending_version(), 0u);
+  EXPECT_EQ(record.replicas_size(), 3);
+  auto extents = client->Extents(inode);  // still read
+  ASSERT_EQ(extents.size(), 1u);
+  EXPECT_EQ(extents[0].version(), 1u);
+  member(2).Connect();
+  auto healed = client->Report(inode, extent, extent.replicas(2).server());
+  ASSERT_TRUE(healed) << ToString(healed.error());
+  EXPECT_EQ(healed->replicas_size(), 3);
+}
+
+TEST_F(RecoveryTest, ACopyIsToldOfTheOtherReplicas) {
+  member(2).Die();
+  ASSERT_TRUE(client->Report(inode, extent, extent.replicas(2).server()));
+  FakeServer& fourth = cluster.AddServer();
+  EXPECT_TRUE(cluster.Eventually([&] {
+    for (const auto& order : fourth.orders) {
+      if (order.starts_with("replicate") && order.ends_with("with 1 others")) return true;
+    }
+    return false;
+  }));
 }
 
 TEST_F(RecoveryTest, ABadReplicaThatHasToStayGoesWhenAnotherIsBack) {
