@@ -16,6 +16,8 @@ class BadReplicas {
   // Found bad while the chunk's record had at most `version`. Harmless when repeated.
   void Add(ChunkId chunk, InstanceId instance, uint32_t version);
   bool Contains(InstanceId instance) const { return replicas_.contains(instance); }
+  size_t size() const { return replicas_.size(); }
+  std::vector<std::pair<ChunkId, InstanceId>> List() const;
   // Called often: starts what is due.
   void Tick();
   void ServersChanged();

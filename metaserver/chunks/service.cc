@@ -5,6 +5,7 @@
 #include "metaserver/chunks/data_ops.h"
 #include "metaserver/chunks/drops.h"
 #include "metaserver/chunks/lock_ops.h"
+#include "metaserver/chunks/loss_watch.h"
 #include "metaserver/chunks/recovery.h"
 #include "metaserver/chunks/repair.h"
 #include "metaserver/chunks/server_ops.h"
@@ -25,6 +26,7 @@ class ChunkService final : public ChunkHooks {
         repairer_(state_),
         drops_(state_),
         bad_(state_),
+        losses_(state_),
         truncator_(state_),
         servers_(state_),
         inventory_(state_),
@@ -35,8 +37,10 @@ class ChunkService final : public ChunkHooks {
     state_.repairer = &repairer_;
     state_.drops = &drops_;
     state_.bad = &bad_;
+    state_.losses = &losses_;
     state_.registry.OnChange([this](ServerId) { ServersMayHaveChanged(); });
   }
+
 
   void Register() override {
     servers_.Register();
@@ -84,6 +88,7 @@ class ChunkService final : public ChunkHooks {
   Status DropExtent(View& view, InodeId id, uint64_t index) override {
     return DropExtentRecords(view, state_, id, index);
   }
+  Status Health() const override { return losses_.health(); }
   void SessionEnded(SessionId session) override { locks_.SessionEnded(session); }
   void SessionOpened(SessionId session, const pb::OpenSessionRequest& request, bool resumed) override {
     locks_.SessionOpened(session, request, resumed);
@@ -104,6 +109,7 @@ class ChunkService final : public ChunkHooks {
       repairer_.Tick();
       drops_.Tick();
       bad_.Tick();
+      losses_.Tick();
     } else {
       locks_.Stop();
     }
@@ -115,6 +121,7 @@ class ChunkService final : public ChunkHooks {
   Repairer repairer_;
   DropSender drops_;
   BadReplicas bad_;
+  LossWatch losses_;
   Truncator truncator_;
   ServerOps servers_;
   Inventory inventory_;
