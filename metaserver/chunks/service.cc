@@ -4,6 +4,7 @@
 #include "metaserver/chunks/bad_replicas.h"
 #include "metaserver/chunks/data_ops.h"
 #include "metaserver/chunks/drops.h"
+#include "metaserver/chunks/fsck_ops.h"
 #include "metaserver/chunks/lock_ops.h"
 #include "metaserver/chunks/loss_watch.h"
 #include "metaserver/chunks/recovery.h"
@@ -32,6 +33,8 @@ class ChunkService final : public ChunkHooks {
         inventory_(state_),
         data_(state_, truncator_),
         status_(state_),
+        walks_(context.loop),
+        fsck_(state_, walks_),
         locks_(state_) {
     state_.recovery = &recovery_;
     state_.repairer = &repairer_;
@@ -41,12 +44,14 @@ class ChunkService final : public ChunkHooks {
     state_.registry.OnChange([this](ServerId) { ServersMayHaveChanged(); });
   }
 
+  void UseDatabase(leveldb::DB* db) override { walks_.UseDatabase(db); }
 
   void Register() override {
     servers_.Register();
     inventory_.Register();
     data_.Register();
     status_.Register();
+    fsck_.Register();
     locks_.Register();
   }
 
@@ -110,6 +115,7 @@ class ChunkService final : public ChunkHooks {
       drops_.Tick();
       bad_.Tick();
       losses_.Tick();
+      fsck_.Tick();
     } else {
       locks_.Stop();
     }
@@ -127,6 +133,8 @@ class ChunkService final : public ChunkHooks {
   Inventory inventory_;
   DataOps data_;
   StatusOps status_;
+  WalkThread walks_;
+  FsckOps fsck_;
   LockOps locks_;
   std::unique_ptr<EventLoop::Timer> timer_;
 };
