@@ -40,6 +40,9 @@ class Control {
   void Start(std::function<Task<Status>(std::string)> joined, std::function<void()> connected);
   Task<void> Stop();
 
+  // On the loop: tells the metaserver which chunks were scrubbed here. What it does not take is not told again.
+  Task<void> ReportScrubbed(std::vector<uint64_t> chunks);
+
   // Any thread.
   void ReportBad();  // there is a new one in the store
   std::string state() const;
@@ -63,6 +66,7 @@ class Control {
   Registration self_;
   Duration heartbeat_;
   uint32_t server_ = 0;
+  std::weak_ptr<Connection> registered_;  // the connection that it is registered on
   std::vector<std::unique_ptr<Channel>> channels_;
   std::function<Task<Status>(std::string)> joined_;
   std::function<void()> connected_;
