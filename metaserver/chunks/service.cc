@@ -9,6 +9,7 @@
 #include "metaserver/chunks/loss_watch.h"
 #include "metaserver/chunks/recovery.h"
 #include "metaserver/chunks/repair.h"
+#include "metaserver/chunks/scrub_ops.h"
 #include "metaserver/chunks/server_ops.h"
 #include "metaserver/chunks/state.h"
 #include "metaserver/chunks/status_ops.h"
@@ -35,6 +36,7 @@ class ChunkService final : public ChunkHooks {
         status_(state_),
         walks_(context.loop),
         fsck_(state_, walks_),
+        scrub_(state_, walks_),
         locks_(state_) {
     state_.recovery = &recovery_;
     state_.repairer = &repairer_;
@@ -52,6 +54,7 @@ class ChunkService final : public ChunkHooks {
     data_.Register();
     status_.Register();
     fsck_.Register();
+    scrub_.Register();
     locks_.Register();
   }
 
@@ -116,6 +119,7 @@ class ChunkService final : public ChunkHooks {
       bad_.Tick();
       losses_.Tick();
       fsck_.Tick();
+      scrub_.Tick();
     } else {
       locks_.Stop();
     }
@@ -135,6 +139,7 @@ class ChunkService final : public ChunkHooks {
   StatusOps status_;
   WalkThread walks_;
   FsckOps fsck_;
+  ScrubOps scrub_;
   LockOps locks_;
   std::unique_ptr<EventLoop::Timer> timer_;
 };

@@ -77,6 +77,7 @@ int RunServers(const Arguments& arguments);
 int RunDf(const Arguments& arguments);
 int RunStat(const Arguments& arguments);
 int RunFsck(const Arguments& arguments);
+int RunScrub(const Arguments& arguments);
 int RunSync(const Arguments& arguments);
 int RunKeyCreate(const Arguments& arguments);
 int RunVersion(const Arguments& arguments);

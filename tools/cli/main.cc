@@ -35,6 +35,7 @@ const std::vector<Group>& Groups() {
         {"fsck", "[PATH]", "Is every file safe?", RunFsck}}},
       {"Working with it",
        {{"sync", "[PATH]", "Make everything that was acknowledged survive a power cut, now", RunSync},
+        {"scrub", "[PATH]", "Read and compare all copies, and repair what is wrong", RunScrub},
         {"key create", "[FILE]", "Make the secret that all parts of a cluster share", RunKeyCreate},
         {"version", "", "Versions of this program, the wire and the kernel's FUSE", RunVersion}}},
   };
