@@ -6,6 +6,7 @@
 
 #include "chunkserver/work_queue.h"
 #include "common/log.h"
+#include "common/proto/check.pb.h"
 #include "common/proto/control.pb.h"
 
 namespace shoal {
@@ -136,6 +137,7 @@ Task<Status> Control::Register(std::shared_ptr<Connection> connection) {
     self_.cluster_uuid = uuid;
   }
   server_ = response.server();
+  registered_ = connection;
   told_.clear();
   if (response.heartbeat_ms() != 0) heartbeat_ = std::chrono::milliseconds(response.heartbeat_ms());
   node_.create_floor.RaiseTo(response.create_floor());
@@ -242,6 +244,17 @@ Task<Status> Control::SendBadReports(std::shared_ptr<Connection> connection) {
     if (!all && all.error().code == ErrorCode::kTimeout) break;
   }
   co_return all;
+}
+
+Task<void> Control::ReportScrubbed(std::vector<uint64_t> chunks) {
+  std::shared_ptr<Connection> connection = registered_.lock();
+  if (!connection || connection->closed() || stopping_) co_return;
+  pb::ScrubbedRequest request;
+  request.set_server(server_);
+  request.mutable_chunks()->Add(chunks.begin(), chunks.end());
+  Payload nothing;
+  auto reply = co_await CallTyped<pb::ScrubbedResponse>(connection, pb::SCRUBBED, request, std::move(nothing), kCallTimeout);
+  if (!reply) LogDebug("the metaserver takes no word of what was scrubbed: {}", reply.error().message);
 }
 
 Task<void> Control::SendInventory(std::shared_ptr<Connection> connection) {

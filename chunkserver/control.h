@@ -49,6 +49,9 @@ class Control {
   void Start(Callbacks callbacks);
   Task<void> Stop();
 
+  // On the loop: tells the metaserver which chunks were scrubbed here. What it does not take is not told again.
+  Task<void> ReportScrubbed(std::vector<uint64_t> chunks);
+
   // Any thread.
   void ReportBad();  // there is a new one in the store
   std::string state() const;
@@ -73,6 +76,7 @@ class Control {
   Registration self_;
   Duration heartbeat_;
   uint32_t server_ = 0;
+  std::weak_ptr<Connection> registered_;  // the connection that it is registered on
   std::vector<std::unique_ptr<Channel>> channels_;
   Callbacks callbacks_;
   size_t refusals_ = 0;  // for good, one after the other

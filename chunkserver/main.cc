@@ -31,6 +31,8 @@ void Declare(Options& options, Settings& settings) {
   options.Size("capacity", &settings.capacity, "Bytes that Shoal may use of each data directory [its file system's size]");
   options.Size("reserved", &settings.server.reserved_bytes, "Bytes of each file system left free");
   options.Text("advertise", &settings.advertise, "Address that others are told to use [the listening one]", "HOST:PORT");
+  options.Rate("scrub-rate", &settings.server.scrub_rate,
+               "All replicas are read again and verified, at this rate of each data directory; 0: never");
   options.Number("loops", &settings.loops, "Network threads", 1, 64);
 }
 
@@ -91,7 +93,16 @@ class Running : public RunningServer {
     if (server_.serving()) return {};
     return Fail(ErrorCode::kNotReady, server_.state());
   }
-  std::string StatusMembers() const override { return "\"state\": " + JsonQuote(server_.state()); }
+  std::string StatusMembers() const override { 
+    std::string scrubs;
+    for (const ScrubStatus& s : server_.scrubs()) {
+      scrubs += fmt::format("{}{{\"directory\": {}, \"running\": {}, \"done_percent\": {:.1f}, \"errors\": {}, \"orphan_files\": {}, "
+                            "\"last_pass_started_seconds\": {}, \"last_pass_ended_seconds\": {}, \"last_pass_errors\": {}}}",
+                            scrubs.empty() ? "" : ", ", JsonQuote(s.directory), s.running, 100 * s.part, s.errors, s.orphans,
+                            s.last_started, s.last_ended, s.last_errors);
+    }
+    return fmt::format("\"state\": {}, \"scrub\": [{}]", JsonQuote(server_.state()), scrubs);
+  }
 
  private:
   ChunkServerOptions WithRefusal(ChunkServerOptions options) {
@@ -108,6 +119,7 @@ int Main(int argc, char** argv) {
   Settings settings;
   settings.program = "shoal-chunkserver";
   settings.listen = fmt::format("127.0.0.1:{}", kChunkPort);
+  settings.server.scrub_rate = 8ull << 20;
   Options options(settings.program, "Keeps replicas of a Shoal cluster's chunks on local disks and serves them.",
                   "SHOAL_CHUNKSERVER_");
   Declare(options, settings);

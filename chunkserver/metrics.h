@@ -23,6 +23,9 @@ struct ChunkMetrics {
         bad_replicas(m.counter("shoal_chunkserver_bad_replicas_total", "Replicas reported as bad to the metaserver")),
         payload_mismatches(m.counter("shoal_chunkserver_payload_mismatches_total", "Writes that arrived damaged")),
         copied_bytes(m.counter("shoal_chunkserver_copied_bytes_total", "Bytes copied from other chunkservers")),
+        scrubbed_bytes(m.counter("shoal_chunkserver_scrubbed_bytes_total", "Bytes read again and compared with their checksums")),
+        scrubbed_replicas(m.counter("shoal_chunkserver_scrubbed_replicas_total", "Replicas scrubbed and found good")),
+        scrub_errors(m.counter("shoal_chunkserver_scrub_errors_total", "Replicas that scrubbing found bad or missing")),
         refused_lease(m.counter("shoal_chunkserver_refused_lease_total", "Requests refused because the lease had lapsed")),
         overloaded(m.counter("shoal_chunkserver_overloaded_total", "Requests refused because too much was waiting")),
         read_latency(m.histogram("shoal_chunkserver_read_seconds", "From a read's arrival to its answer")),
@@ -42,6 +45,9 @@ struct ChunkMetrics {
   Counter& bad_replicas;
   Counter& payload_mismatches;
   Counter& copied_bytes;
+  Counter& scrubbed_bytes;
+  Counter& scrubbed_replicas;
+  Counter& scrub_errors;
   Counter& refused_lease;
   Counter& overloaded;
   Histogram& read_latency;

@@ -11,6 +11,7 @@
 
 #include "chunkserver/control.h"
 #include "chunkserver/node.h"
+#include "chunkserver/scrubber.h"
 #include "chunkserver/service.h"
 #include "common/files.h"
 #include "common/log.h"
@@ -45,6 +46,7 @@ class ChunkServer::Impl {
   std::vector<std::unique_ptr<Service>> services_;
   std::unique_ptr<RpcServer> server_;
   std::unique_ptr<Control> control_;
+  std::unique_ptr<Scrubber> scrubber_;
   bool started_ = false;
 
  private:
@@ -129,8 +131,11 @@ Status ChunkServer::Impl::Start() {
   control_ = std::make_unique<Control>(loop, node_, self, options_.metaservers, dispatcher_, options_.heartbeat);
   started_ = true;
   node_.store->Start();
+  scrubber_ = std::make_unique<Scrubber>(loop, node_, options_.scrub_rate, options_.scrub_every,
+                                         [this](std::vector<uint64_t> chunks) { return control_->ReportScrubbed(std::move(chunks)); });
   AddGauges();
   loop.Sync([this] {
+    scrubber_->Start();
     Service* orders = services_.back().get();
     control_->Start({.joined = [this](std::string cluster) { return Join(std::move(cluster)); },
                      .connected = [orders] { orders->ForgetOrders(); },
@@ -195,6 +200,18 @@ void ChunkServer::Impl::AddGauges() {
     add("shoal_chunkserver_replicas", "Replicas", [](const pb::DiskReport& r) { return r.replicas(); });
     add("shoal_chunkserver_disk_failed", "1: the disk failed", [](const pb::DiskReport& r) { return r.failed(); });
   }
+  for (size_t i = 0; i < node_.store->disks().size(); ++i) {
+    std::string label = fmt::format("directory=\"{}\"", node_.store->disks()[i]->path());
+    auto add = [&](const char* name, const char* help, auto value) {
+      metrics_.gauge_function(name, help, [this, i, value] { return scrubber_ ? value(scrubber_->progress()[i]) : 0.0; }, label);
+    };
+    add("shoal_chunkserver_scrub_position", "Part of the disk that the scrubbing under way has read",
+        [](const Scrubber::Progress& p) { return p.part; });
+    add("shoal_chunkserver_scrub_last_pass_seconds", "When the last scrubbing of the whole disk ended, since 1970; 0: never",
+        [](const Scrubber::Progress& p) { return static_cast<double>(p.position.last_ended_ns) / 1e9; });
+    add("shoal_chunkserver_orphan_files", "Files among the replicas that are none, as scrubbing found them",
+        [](const Scrubber::Progress& p) { return static_cast<double>(p.position.orphans); });
+  }
   metrics_.gauge_function("shoal_chunkserver_requests", "Requests in work",
                           [this] { return static_cast<double>(node_.requests.load()); });
   metrics_.gauge_function("shoal_chunkserver_lease_valid", "1: the lease from the metaserver is valid",
@@ -203,12 +220,14 @@ void ChunkServer::Impl::AddGauges() {
 
 void ChunkServer::Impl::Stop() {
   node_.lease.End();
+  if (scrubber_) RunOn(*loops_.back(), scrubber_->Stop());
   if (control_) RunOn(*loops_.back(), control_->Stop());
   if (server_) server_->Stop();
   for (size_t i = 0; i < services_.size(); ++i) RunOn(*loops_[i], services_[i]->Stop());
   if (node_.store) node_.store->Stop();  // joins the disks' threads, which may still post to the loops
   for (auto& loop : loops_) loop->Stop();
   server_.reset();
+  scrubber_.reset();
   control_.reset();
   services_.clear();
   loops_.clear();
@@ -225,6 +244,16 @@ void ChunkServer::Stop() { impl_->Stop(); }
 uint16_t ChunkServer::port() const { return impl_->server_ ? impl_->server_->port() : 0; }
 Metrics& ChunkServer::metrics() { return impl_->metrics_; }
 bool ChunkServer::serving() const { return impl_->node_.lease.valid(); }
+std::vector<ScrubStatus> ChunkServer::scrubs() const {
+  std::vector<ScrubStatus> all;
+  if (!impl_->scrubber_) return all;
+  for (const Scrubber::Progress& p : impl_->scrubber_->progress()) {
+    const ScrubPosition& at = p.position;
+    all.push_back({p.directory, at.pass_started_ns != 0, p.part, at.errors, at.orphans, at.last_errors,
+                   at.last_started_ns / 1'000'000'000, at.last_ended_ns / 1'000'000'000});
+  }
+  return all;
+}
 std::string ChunkServer::state() const { return impl_->control_ ? impl_->control_->state() : "not started"; }
 
 }  // namespace shoal

@@ -38,10 +38,21 @@ struct ChunkServerOptions {
   size_t open_files = 4096;                 // descriptors kept open, at most
   Duration heartbeat = kHeartbeatInterval;  // until the metaserver says another
   Duration clean_after = 10s;               // of a sync: what was not written since no longer counts as dirty on the disk
+  uint64_t scrub_rate = 0;                  // bytes a second of each disk; 0: no scrubbing
+  Duration scrub_every = 6h;                // a pass over a disk begins no sooner after the one before
   Files* files = nullptr;                   // null: the operating system's; tests put a fake here
   // Called once, on a thread of the server, when every metaserver has refused it for good before it was ever registered.
   // The error names the data directory and says what to do; the server is to be stopped.
   std::function<void(const Error&)> on_refused;
+};
+
+// Where the scrubbing of a data directory is. A plain value; times in seconds since 1970, 0: never.
+struct ScrubStatus {
+  std::string directory;
+  bool running = false;
+  double part = 0;  // read of the pass under way, 0 to 1
+  uint64_t errors = 0, orphans = 0, last_errors = 0;
+  int64_t last_started = 0, last_ended = 0;
 };
 
 // Serves replicas of its data directories, registers with the metaserver and keeps its lease by heartbeats.
@@ -68,6 +79,7 @@ class ChunkServer {
   Metrics& metrics();
   // Any thread. Registered, and the lease has not lapsed.
   bool serving() const;
+  std::vector<ScrubStatus> scrubs() const;  // any thread; one a directory
   // One line for people: "registered as server 3" or what is in the way of it.
   std::string state() const;
 

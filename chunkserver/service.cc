@@ -38,7 +38,8 @@ Task<void> Service::Stop() {
 void Service::Register(Dispatcher& dispatcher, std::vector<Service*> services) {
   static constexpr pb::Method kMethods[] = {
       pb::WRITE_CHUNK, pb::READ_CHUNK,    pb::SYNC_CHUNK,  pb::VERIFY_CHUNK,   pb::READ_TABLE,
-      pb::SET_VERSION, pb::FREEZE_REPLICA, pb::DROP_REPLICA, pb::REPLICATE, pb::SYNC_REPLICAS};
+      pb::SET_VERSION, pb::FREEZE_REPLICA, pb::DROP_REPLICA, pb::REPLICATE, pb::SYNC_REPLICAS,
+      pb::SCRUB_REPLICA};
   for (pb::Method method : kMethods) {
     dispatcher.On(method, [services, method](Request request) {
       EventLoop& loop = request.connection()->loop();
@@ -53,7 +54,7 @@ void Service::Register(Dispatcher& dispatcher, std::vector<Service*> services) {
 // What only the metaserver may ask for.
 static bool IsOrder(pb::Method method) {
   return method == pb::FREEZE_REPLICA || method == pb::SET_VERSION || method == pb::DROP_REPLICA ||
-         method == pb::REPLICATE || method == pb::SYNC_REPLICAS;
+         method == pb::REPLICATE || method == pb::SYNC_REPLICAS || method == pb::SCRUB_REPLICA;
 }
 
 void Service::Dispatch(pb::Method method, Request request) {
@@ -69,6 +70,7 @@ void Service::Dispatch(pb::Method method, Request request) {
     case pb::VERIFY_CHUNK: work = VerifyChunk(std::move(request)); break;
     case pb::READ_TABLE: work = ReadTable(std::move(request)); break;
     case pb::SYNC_REPLICAS: work = SyncReplicas(std::move(request)); break;
+    case pb::SCRUB_REPLICA: work = ScrubReplica(std::move(request)); break;
     case pb::FREEZE_REPLICA: work = Order(std::move(request), &Service::FreezeReplica); break;
     case pb::SET_VERSION: work = Order(std::move(request), &Service::SetVersion); break;
     case pb::DROP_REPLICA: work = Order(std::move(request), &Service::DropReplica); break;

@@ -11,6 +11,7 @@
 #include "chunkserver/completion.h"
 #include "chunkserver/node.h"
 #include "common/event_loop.h"
+#include "common/proto/check.pb.h"
 #include "common/proto/chunk.pb.h"
 #include "common/proto/control.pb.h"
 #include "common/rpc/rpc.h"
@@ -69,6 +70,7 @@ class Service {
   Task<void> VerifyChunk(Request request);
   Task<void> ReadTable(Request request);
   Task<void> SyncReplicas(Request request);
+  Task<void> ScrubReplica(Request request);
 
   template <typename Message, typename Response>
   Task<void> Order(Request request, Task<Result<Response>> (Service::*work)(const Message&));
@@ -88,6 +90,8 @@ class Service {
   Task<Result<std::shared_ptr<ReplicaFile>>> OpenFor(std::shared_ptr<Replica> replica, ChunkVersion version);
   Task<Result<ReadBlocks>> ReadBlocksOf(std::shared_ptr<Replica> replica, ChunkVersion version, uint32_t offset,
                                         uint32_t length, bool verify);
+  Task<Status> ScrubAll(std::shared_ptr<Replica> replica, const pb::ScrubReplicaRequest& message,
+                        pb::ScrubReplicaResponse* response);
   Task<Status> SyncOne(std::shared_ptr<Replica> replica);
   Task<void> WaitIdle(std::shared_ptr<Replica> replica);
   Task<Status> Settle(std::shared_ptr<Replica> replica, std::shared_ptr<ReplicaFile> file,

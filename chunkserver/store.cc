@@ -226,6 +226,51 @@ void ReplicaStore::Forget(const std::shared_ptr<Replica>& replica) {
   Erase(*replica);
 }
 
+std::optional<std::pair<ChunkId, InstanceId>> ReplicaStore::After(const Disk& disk, ChunkId chunk, InstanceId instance,
+                                                                  bool first) const {
+  std::optional<std::pair<ChunkId, InstanceId>> best;
+  for (size_t i = first ? 0 : chunk.value & 0xff; i < shards_.size() && !best; ++i) {
+    bool here = !first && i == (chunk.value & 0xff);
+    std::lock_guard lock(shards_[i].mutex);
+    for (const auto& [id, entry] : shards_[i].entries) {
+      std::pair<ChunkId, InstanceId> place{ChunkId{id}, entry.instance};
+      if (disks_[entry.disk].get() != &disk || (here && place <= std::pair(chunk, instance))) continue;
+      if (!best || place < *best) best = place;
+    }
+  }
+  return best;
+}
+
+bool ReplicaStore::Has(const Disk& disk, ChunkId chunk, InstanceId instance) const {
+  const Shard& shard = shards_[chunk.value & 0xff];
+  std::lock_guard lock(shard.mutex);
+  auto [begin, end] = shard.entries.equal_range(chunk.value);
+  return std::any_of(begin, end, [&](const auto& e) {
+    return e.second.instance == instance && disks_[e.second.disk].get() == &disk;
+  });
+}
+
+// Such a replica is as TouchedReplica makes it.
+void ReplicaStore::LetGo(std::shared_ptr<Replica> replica) {
+  std::shared_ptr<ReplicaFile> closing;  // closed when no lock is held
+  std::lock_guard lock(mutex_);
+  auto open = std::ranges::find(open_, replica);
+  Shard& shard = ShardOf(replica->chunk);
+  std::lock_guard shard_lock(shard.mutex);
+  Entry* entry = FindEntry(shard, replica->chunk, replica->instance);
+  if (!entry || entry->replica != replica) return;
+  const long ours = 2 + (open != open_.end() ? 1 : 0);  // the index, the list of open files, the caller
+  std::lock_guard replica_lock(replica->mutex);
+  bool untouched = replica->exists && !replica->dropped && !replica->bad && !replica->order.known() &&
+                   !replica->order.frozen() && !replica->applying && !replica->recovering && !replica->cleaning &&
+                   replica->changes == 1 && replica->synced_changes == 0 && !replica->name_synced &&
+                   replica->idle_waiters.empty() && (!replica->file || replica->file.use_count() == 1);
+  if (replica.use_count() != ours || !untouched) return;
+  closing = std::move(replica->file);
+  if (open != open_.end()) open_.erase(open);
+  entry->replica = nullptr;
+}
+
 void ReplicaStore::NoteVersion(const Replica& replica, ChunkVersion version) {
   Shard& shard = ShardOf(replica.chunk);
   std::lock_guard lock(shard.mutex);

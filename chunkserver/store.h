@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -66,6 +67,14 @@ class ReplicaStore {
   // On a disk thread: deletes the file, durably, and forgets the replica. After an error it is still there, dropped for
   // everybody, for a repetition.
   Status Drop(const std::shared_ptr<Replica>& replica);
+
+  // The first replica of that disk behind this place, by the low byte of the chunk, then chunk, then instance; `first`:
+  // the first of all.
+  std::optional<std::pair<ChunkId, InstanceId>> After(const Disk& disk, ChunkId chunk, InstanceId instance, bool first) const;
+  bool Has(const Disk& disk, ChunkId chunk, InstanceId instance) const;
+  // Whoever goes through all replicas gives each back: one that nobody has used but to read it is forgotten as far as it
+  // takes memory and a descriptor.
+  void LetGo(std::shared_ptr<Replica> replica);
 
   void NoteVersion(const Replica& replica, ChunkVersion version);
   // The replica is not to be trusted any more: logged, counted and told to the sink (once).

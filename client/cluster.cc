@@ -1,5 +1,6 @@
 // The operations on the whole cluster.
 #include "client/engine_impl.h"
+#include "common/proto/check.pb.h"
 
 namespace shoal::client {
 
@@ -46,6 +47,18 @@ Task<Result<pb::StatPathResponse>> Engine::StatPath(const Cred& cred, std::strin
   request.set_max_chunks(max_chunks);
   Result<pb::StatPathResponse> response =
       co_await impl_->core.session.Call<pb::StatPathResponse>(pb::STAT_PATH, request, cred, CallKind::kRead);
+  co_return response;
+}
+
+Task<Result<pb::FsckResponse>> Engine::Fsck(const pb::FsckRequest& request) {
+  pb::FsckRequest sent = request;
+  Result<pb::FsckResponse> response = co_await impl_->core.session.CallPlain<pb::FsckResponse>(pb::FSCK, sent);
+  co_return response;
+}
+
+Task<Result<pb::ScrubResponse>> Engine::Scrub(const pb::ScrubRequest& request) {
+  pb::ScrubRequest sent = request;
+  Result<pb::ScrubResponse> response = co_await impl_->core.session.CallPlain<pb::ScrubResponse>(pb::SCRUB, sent);
   co_return response;
 }
 

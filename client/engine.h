@@ -17,6 +17,10 @@
 
 namespace shoal::pb {
 class ClusterStatusResponse;
+class FsckRequest;
+class FsckResponse;
+class ScrubRequest;
+class ScrubResponse;
 class ListServersResponse;
 class StatPathResponse;
 }  // namespace shoal::pb
@@ -30,7 +34,7 @@ struct ClientOptions {
   std::string name = "client";       // shown by `shoal status`: "mount:/mnt/x"
   std::string subdir;                // the engine's root: a directory of the file system ("" or "/": its root)
   Duration timeout = kMountTimeout;  // how long an operation waits for an absent metaserver or chunkservers
-  bool open_session = true;          // false: only ClusterStatus, ListServers and StatPath are used
+  bool open_session = true;          // false: only ClusterStatus, ListServers, StatPath, Fsck and Scrub are used
   size_t write_memory = 64 << 20;    // bytes gathered and not yet acknowledged, of all files; writers wait above
   size_t gather_bytes = kMaxIo;      // a chunk with that much gathered is written out
   Duration gather_age = 1s;          // gathered data is written out when it is that old
@@ -199,6 +203,9 @@ class Engine {
   // By path from the file system's root (not subdir), or, with an empty path, by inode.
   Task<Result<pb::StatPathResponse>> StatPath(const Cred& cred, std::string_view path, InodeId inode,
                                               uint64_t first_index, uint32_t max_chunks);
+  // A part of a walk over the files under a path (docs/operations.md, `shoal fsck`, `shoal scrub`).
+  Task<Result<pb::FsckResponse>> Fsck(const pb::FsckRequest& request);
+  Task<Result<pb::ScrubResponse>> Scrub(const pb::ScrubRequest& request);
   // As the servers told at the connection; empty before Start.
   const std::string& cluster_uuid() const;
   // Bytes gathered or on their way now.

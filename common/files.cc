@@ -87,6 +87,10 @@ class PosixFile : public File {
     return static_cast<uint64_t>(st.st_blocks) * 512;
   }
 
+  void DropCached(uint64_t offset, uint64_t length) override {
+    posix_fadvise(fd_, static_cast<off_t>(offset), static_cast<off_t>(length), POSIX_FADV_DONTNEED);
+  }
+
  private:
   Status CheckWritable() const {
     return writable_ ? Status() : Fail(ErrorCode::kReadOnly, path_ + " was opened to be read only");

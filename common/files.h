@@ -35,6 +35,8 @@ class File {
   virtual Status PunchHole(uint64_t offset, uint64_t length) = 0;
   virtual Result<uint64_t> Size() = 0;
   virtual Result<uint64_t> AllocatedBytes() = 0;
+  // The next read of the range comes from the disk, as far as nothing there waits to be written.
+  virtual void DropCached(uint64_t offset, uint64_t length) { (void)offset, (void)length; }
 };
 
 // Space of the file system that a path is on. A plain value.

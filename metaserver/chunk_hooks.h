@@ -6,6 +6,10 @@
 #include "common/result.h"
 #include "metaserver/view.h"
 
+namespace leveldb {
+class DB;
+}
+
 namespace shoal::meta {
 
 // Implemented by metaserver/chunks/ (and by fakes in tests). Namespace thread. Functions with a View are parts of an
@@ -14,6 +18,8 @@ class ChunkHooks {
  public:
   virtual ~ChunkHooks() = default;
 
+  // For long looks at snapshots. It outlives this. Before Register.
+  virtual void UseDatabase(leveldb::DB*) {}
   // Registers methods with the driver and the dispatcher. Before Start.
   virtual void Register() = 0;
   // Loads what it keeps in memory and starts background work. Requests are served only after it ended.
@@ -37,6 +43,9 @@ class ChunkHooks {
   // Deletes one extent of a file that is gone, and what belongs to its chunk; at most 16 changed keys. The extent
   // may be gone already. The inode record need not exist any more.
   virtual Status DropExtent(View& view, InodeId id, uint64_t index) = 0;
+
+  // An error: files are lost. What `shoal status` and /healthz say of the chunks.
+  virtual Status Health() const { return {}; }
 
   // The session is gone: its grants are, too.
   virtual void SessionEnded(SessionId session) = 0;

@@ -54,6 +54,7 @@ Status Core::Start(MakeChunks make_chunks) {
   context_.reaper = reaper_.get();
   chunks_ = make_chunks(context_);
   context_.chunks = chunks_.get();
+  chunks_->UseDatabase(database_->db());
   return RunOn(context_.loop, StartParts());
 }
 

@@ -61,7 +61,9 @@ Metrics& MetaServer::metrics() { return impl_->metrics; }
 Status MetaServer::Health() const {
   Status health;
   impl_->loop.Sync([&] {
-    if (impl_->core->context().commit) health = impl_->core->context().commit->health();
+    const meta::MetaContext& context = impl_->core->context();
+    if (context.commit) health = context.commit->health();
+    if (health && context.chunks) health = context.chunks->Health();
   });
   return health;
 }

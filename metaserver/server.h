@@ -26,7 +26,7 @@ class MetaServer {
   uint16_t port() const;                    // after Start
   const std::string& cluster_uuid() const;  // after Start
   Metrics& metrics();
-  // Any thread, after Start: an error says why the server is read-only.
+  // Any thread, after Start: an error says why the server is read-only, or which files are lost.
   Status Health() const;
 
  private:

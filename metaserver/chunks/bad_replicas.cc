@@ -22,6 +22,12 @@ void BadReplicas::Add(ChunkId chunk, InstanceId instance, uint32_t version, bool
   Tick();
 }
 
+std::vector<std::pair<ChunkId, InstanceId>> BadReplicas::List() const {
+  std::vector<std::pair<ChunkId, InstanceId>> list;
+  for (const auto& [instance, replica] : replicas_) list.emplace_back(replica.chunk, instance);
+  return list;
+}
+
 void BadReplicas::Tick() {
   auto now = std::chrono::steady_clock::now();
   while (running_ < kAtOnce && !state_.stopping() && !due_.empty() && due_.begin()->first <= now) {

@@ -17,6 +17,13 @@ class BadReplicas {
   // Found bad while the chunk's record had at most `version`. Harmless when repeated.
   void Add(ChunkId chunk, InstanceId instance, uint32_t version, bool damaged = false);
   bool Contains(InstanceId instance) const { return replicas_.contains(instance); }
+  // It is bad in places only, as far as is known.
+  bool IsDamaged(InstanceId instance) const {
+    auto it = replicas_.find(instance);
+    return it != replicas_.end() && it->second.damaged;
+  }
+  size_t size() const { return replicas_.size(); }
+  std::vector<std::pair<ChunkId, InstanceId>> List() const;
   // Called often: starts what is due.
   void Tick();
   void ServersChanged();

@@ -237,7 +237,12 @@ Task<void> Inventory::CheckLost(ServerId server, ChunkId chunk, InstanceId insta
   if (fine || !IsReplicaError(fine.error().code)) co_return;
   found_.lost++;
   LogWarning("chunk {:016x}: the replica on server {} is lost: {}", chunk.value, server.value, ToString(fine.error()));
-  state_.bad->Add(chunk, instance, version);  // should it have been raised meanwhile, it was there
+  // Should it have been raised meanwhile, it was there.
+  if (fine.error().code == ErrorCode::kVersionMismatch) {
+    state_.AddStale(chunk, instance, version);
+  } else {
+    state_.bad->Add(chunk, instance, version);
+  }
 }
 
 }  // namespace shoal::meta

@@ -34,6 +34,15 @@ size_t Repairer::queued() const {
   return n;
 }
 
+std::vector<ChunkId> Repairer::Backlog(size_t max) const {
+  std::vector<ChunkId> chunks(fresh_.begin(), fresh_.end());
+  for (const auto& [live, waiting] : waiting_) chunks.insert(chunks.end(), waiting.begin(), waiting.end());
+  for (const auto& [at, chunk] : parked_) chunks.push_back(chunk);
+  for (const auto& [chunk, changed] : running_) chunks.push_back(chunk);
+  if (chunks.size() > max) chunks.resize(max);
+  return chunks;
+}
+
 void Repairer::Park(ChunkId chunk) {
   Duration& pause = pauses_[chunk];
   pause = std::clamp(pause * 2, kFirstPause, kLongestPause);

@@ -26,6 +26,7 @@ class Repairer {
   // A chunk that cannot be written for want of copies: at once, and waited for.
   Task<Status> RepairNow(ChunkId chunk);
   // Chunks known to be short of copies.
+  std::vector<ChunkId> Backlog(size_t max) const;
   size_t backlog() const { return queued() + parked_.size() + running_.size(); }
   // The chunk was granted for writing, or is being cut: a copy under way is levelled before it counts.
   void MayChange(ChunkId chunk) {

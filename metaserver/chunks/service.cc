@@ -4,9 +4,12 @@
 #include "metaserver/chunks/bad_replicas.h"
 #include "metaserver/chunks/data_ops.h"
 #include "metaserver/chunks/drops.h"
+#include "metaserver/chunks/fsck_ops.h"
 #include "metaserver/chunks/lock_ops.h"
+#include "metaserver/chunks/loss_watch.h"
 #include "metaserver/chunks/recovery.h"
 #include "metaserver/chunks/repair.h"
+#include "metaserver/chunks/scrub_ops.h"
 #include "metaserver/chunks/server_ops.h"
 #include "metaserver/chunks/state.h"
 #include "metaserver/chunks/status_ops.h"
@@ -25,24 +28,33 @@ class ChunkService final : public ChunkHooks {
         repairer_(state_),
         drops_(state_),
         bad_(state_),
+        losses_(state_),
         truncator_(state_),
         servers_(state_),
         inventory_(state_),
         data_(state_, truncator_),
         status_(state_),
+        walks_(context.loop),
+        fsck_(state_, walks_),
+        scrub_(state_, walks_),
         locks_(state_) {
     state_.recovery = &recovery_;
     state_.repairer = &repairer_;
     state_.drops = &drops_;
     state_.bad = &bad_;
+    state_.losses = &losses_;
     state_.registry.OnChange([this](ServerId) { ServersMayHaveChanged(); });
   }
+
+  void UseDatabase(leveldb::DB* db) override { walks_.UseDatabase(db); }
 
   void Register() override {
     servers_.Register();
     inventory_.Register();
     data_.Register();
     status_.Register();
+    fsck_.Register();
+    scrub_.Register();
     locks_.Register();
   }
 
@@ -84,6 +96,7 @@ class ChunkService final : public ChunkHooks {
   Status DropExtent(View& view, InodeId id, uint64_t index) override {
     return DropExtentRecords(view, state_, id, index);
   }
+  Status Health() const override { return losses_.health(); }
   void SessionEnded(SessionId session) override { locks_.SessionEnded(session); }
   void SessionOpened(SessionId session, const pb::OpenSessionRequest& request, bool resumed) override {
     locks_.SessionOpened(session, request, resumed);
@@ -104,6 +117,9 @@ class ChunkService final : public ChunkHooks {
       repairer_.Tick();
       drops_.Tick();
       bad_.Tick();
+      losses_.Tick();
+      fsck_.Tick();
+      scrub_.Tick();
     } else {
       locks_.Stop();
     }
@@ -115,11 +131,15 @@ class ChunkService final : public ChunkHooks {
   Repairer repairer_;
   DropSender drops_;
   BadReplicas bad_;
+  LossWatch losses_;
   Truncator truncator_;
   ServerOps servers_;
   Inventory inventory_;
   DataOps data_;
   StatusOps status_;
+  WalkThread walks_;
+  FsckOps fsck_;
+  ScrubOps scrub_;
   LockOps locks_;
   std::unique_ptr<EventLoop::Timer> timer_;
 };

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "metaserver/chunks/bad_replicas.h"
 #include "metaserver/chunks/drops.h"
 #include "metaserver/chunks/repair.h"
 #include "metaserver/sessions.h"
@@ -61,6 +62,12 @@ void ChunkState::EndDeadCalls() {
   for (auto& [server, end] : calls) {
     if (IsDead(server)) end();
   }
+}
+
+void ChunkState::AddStale(ChunkId chunk, InstanceId instance, uint32_t version) {
+  std::erase_if(stale, [this](InstanceId i) { return !bad->Contains(i); });
+  stale.insert(instance);
+  bad->Add(chunk, instance, version);
 }
 
 size_t ChunkState::possible_servers() const {

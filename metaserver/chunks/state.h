@@ -19,6 +19,7 @@
 namespace shoal::meta {
 
 class BadReplicas;
+class LossWatch;
 class Recovery;
 class Repairer;
 class DropSender;
@@ -67,6 +68,7 @@ struct ChunkState {
   std::shared_ptr<bool> alive = std::make_shared<bool>(true);  // false once this is gone: for callbacks of others
   std::function<BootTime()> now = BootNow;
   std::map<ChunkId, LostBlocks> lost_blocks;  // chunks damaged everywhere; bounded, and forgotten by a restart until found again
+  std::set<InstanceId> stale;      // of those known to be bad: their servers have an older version
   std::set<InstanceId> in_flight;  // replicas being made, in no record yet
   // What ends a call to a server (first) before its time.
   std::list<std::pair<uint32_t, std::function<void()>>> calls;
@@ -75,6 +77,7 @@ struct ChunkState {
   Repairer* repairer = nullptr;
   DropSender* drops = nullptr;
   BadReplicas* bad = nullptr;
+  LossWatch* losses = nullptr;
 
   Counter& bad_replicas;  // reported
   Counter& recoveries;
@@ -90,6 +93,8 @@ struct ChunkState {
   std::shared_ptr<Connection> ConnectionOf(uint32_t server) const;
   // Ends calls whose servers are dead. Called when that may have changed.
   void EndDeadCalls();
+  // A replica is of an older version than its record: bad, and why.
+  void AddStale(ChunkId chunk, InstanceId instance, uint32_t version);
   // Servers that may serve: live ones and suspects.
   size_t possible_servers() const;
   // How many replicas a chunk that wants `copies` must have to be written.

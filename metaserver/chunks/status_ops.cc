@@ -3,11 +3,10 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <set>
 
 #include "common/proto/control.pb.h"
 #include "metaserver/attr.h"
-#include "metaserver/chunks/repair.h"
+#include "metaserver/chunks/loss_watch.h"
 #include "metaserver/dentry.h"
 #include "metaserver/permission.h"
 #include "metaserver/sessions.h"
@@ -19,7 +18,6 @@
 namespace shoal::meta {
 namespace {
 
-constexpr size_t kMaxCounted = 100000;  // chunks of dead servers looked at for one answer
 constexpr uint64_t kBytesPerInode = 4096;
 
 uint64_t MillisecondsSince(BootTime then, BootTime now) {
@@ -86,62 +84,12 @@ void StatusOps::FillServer(const ServerEntry& entry, pb::ServerStatus* out) cons
   }
 }
 
-Task<Status> StatusOps::CountShort(uint64_t* short_of_copies, uint64_t* lost) {
-  std::set<uint64_t> chunks;
-  std::vector<ServerId> absent;
-  for (const auto& [id, entry] : state_.registry.all()) {
-    if (state_.registry.State(entry, state_.now()) != ServerState::kLive) absent.push_back(id);
-  }
-  for (ServerId server : absent) {
-    Key next(KeyKind::kByServer, server.value);
-    Key end = next.PrefixEnd();
-    while (!next.empty() && chunks.size() < kMaxCounted) {
-      Store::ScanOptions options;
-      options.start = next;
-      options.end = end;
-      options.filter = [&chunks](const Key& key, std::string_view) {
-        chunks.insert(key.number(1));
-        return false;
-      };
-      Task<Result<Store::ScanResult>> scan = state_.context.store->Scan(std::move(options));
-      Result<Store::ScanResult> found = co_await scan;
-      if (!found) co_return Fail(found.error());
-      next = found->next;
-    }
-  }
-  std::vector<uint64_t> all(chunks.begin(), chunks.end());
-  *short_of_copies = all.size();
-  for (size_t at = 0; at < all.size(); at += 256) {
-    uint64_t lost_here = 0;
-    std::function<Status(View&)> op = [&](View& view) -> Status {
-      lost_here = 0;
-      size_t end = std::min(all.size(), at + 256);
-      for (size_t i = at; i < end; i++) view.Want<pb::ChunkRecord>(ChunkKey(ChunkId(all[i])));
-      for (size_t i = at; i < end; i++) {
-        TRY_ASSIGN(const pb::ChunkRecord* record, view.GetChunk(ChunkId(all[i])));
-        if (!record || !record->written()) continue;
-        bool live = false;
-        for (const pb::ReplicaRecord& r : record->replicas()) live |= state_.IsLive(r.server());
-        lost_here += !live;
-      }
-      return {};
-    };
-    Task<Result<TxnId>> count = RunOp(state_, std::move(op), CommitLevel::kLogged);
-    Result<TxnId> counted = co_await count;
-    if (!counted) co_return Fail(counted.error());
-    *lost += lost_here;
-  }
-  *short_of_copies = std::max<uint64_t>(*short_of_copies, state_.repairer->backlog());
-  co_return Status();
-}
-
 Task<Result<TxnId>> StatusOps::ClusterStatus(CallInfo, const pb::ClusterStatusRequest&,
                                              pb::ClusterStatusResponse& response) {
   MetaContext& context = state_.context;
-  uint64_t short_of_copies = 0, lost = 0;
-  Task<Status> count = CountShort(&short_of_copies, &lost);
-  Status counted = co_await count;
-  if (!counted) co_return Fail(counted.error());
+  Task<Result<LossWatch::Found>> look = state_.losses->Look();
+  Result<LossWatch::Found> found = co_await look;
+  if (!found) co_return Fail(found.error());
   response.set_cluster_uuid(context.rpc.cluster_uuid);
   response.set_incarnation(context.rpc.incarnation);
   response.set_txn(context.commit->submitted().value);
@@ -153,8 +101,12 @@ Task<Result<TxnId>> StatusOps::ClusterStatus(CallInfo, const pb::ClusterStatusRe
   response.set_file_bytes(static_cast<uint64_t>(context.totals.file_bytes));
   response.set_chunks(static_cast<uint64_t>(context.totals.chunks));
   response.set_default_copies(context.default_copies);
-  response.set_chunks_short(short_of_copies);
-  response.set_chunks_lost(lost);
+  response.set_chunks_short(found->chunks_short);
+  response.set_chunks_unavailable(found->chunks_unavailable);
+  response.set_chunks_lost(found->chunks_lost);
+  response.set_files_unavailable(found->files_unavailable.size());
+  response.set_files_lost(found->files_lost.size());
+  state_.losses->FillTroubled(*found, &response);
   response.set_version(SHOAL_VERSION);
   response.set_replicas_bad_total(state_.bad_replicas.value());
   response.set_min_copies(state_.MinCopies(context.default_copies));
@@ -235,15 +187,14 @@ Status StatusOps::StatFs(View&, const pb::StatFsRequest&, pb::StatFsResponse& re
   return {};
 }
 
-Status StatusOps::StatPath(View& view, const pb::StatPathRequest& request, pb::StatPathResponse& response) {
-  InodeId id = request.inode() ? InodeId(request.inode()) : kRootInode;
-  TRY_ASSIGN(const pb::InodeRecord* inode, view.GetInode(id));
-  std::string_view path = request.inode() ? std::string_view() : std::string_view(request.path());
+Result<InodeId> ResolvePath(View& view, std::string_view path) {
+  InodeId id = kRootInode;
   while (!path.empty()) {
     size_t slash = path.find('/');
     std::string_view name = path.substr(0, slash);
     path = slash == std::string_view::npos ? std::string_view() : path.substr(slash + 1);
     if (name.empty() || name == ".") continue;
+    TRY_ASSIGN(const pb::InodeRecord* inode, view.GetInode(id));
     if (!inode || !S_ISDIR(inode->mode())) {
       return Fail(ErrorCode::kNotDirectory, fmt::format("\"{}\" in the path is no directory", name));
     }
@@ -255,13 +206,22 @@ Status StatusOps::StatPath(View& view, const pb::StatPathRequest& request, pb::S
       if (!entry) return Fail(ErrorCode::kNotFound, fmt::format("no \"{}\" in the path", name));
       id = entry.inode;
     }
-    TRY_ASSIGN(inode, view.GetInode(id));
   }
+  return id;
+}
+
+Status StatusOps::StatPath(View& view, const pb::StatPathRequest& request, pb::StatPathResponse& response) {
+  InodeId id(request.inode());
+  if (!id) {
+    TRY_ASSIGN(id, ResolvePath(view, request.path()));
+  }
+  TRY_ASSIGN(const pb::InodeRecord* inode, view.GetInode(id));
   if (!inode) return Fail(ErrorCode::kNotFound, fmt::format("no inode {}", id.value));
   FillAttr(id, *inode, response.mutable_attr());
   if (!S_ISREG(inode->mode()) || inode->extents() == 0) return {};
   uint64_t chunks = (inode->size() + kChunkSize - 1) / kChunkSize;
   uint32_t max = std::clamp<uint32_t>(request.max_chunks() ? request.max_chunks() : 64, 1, 1024);
+  ClusterHealth health(state_);
   uint64_t index = request.first_index();
   for (uint64_t i = index; i < std::min<uint64_t>(chunks, index + max); i++) {
     view.Want<pb::ExtentRecord>(ExtentKey(id, i));
@@ -270,7 +230,9 @@ Status StatusOps::StatPath(View& view, const pb::StatPathRequest& request, pb::S
     TRY_ASSIGN(const pb::ExtentRecord* extent, view.GetExtent(id, index));
     if (!extent) continue;
     TRY_ASSIGN(const pb::ChunkRecord* record, view.GetChunk(ChunkId(extent->chunk())));
-    if (record) FillExtent(state_, ChunkId(extent->chunk()), index, *record, 0, response.add_extents());
+    if (!record) continue;
+    FillExtent(state_, ChunkId(extent->chunk()), index, *record, 0, response.add_extents());
+    health.Fill(ChunkId(extent->chunk()), *record, index, response.add_health());
   }
   response.set_more(index < chunks);
   return {};

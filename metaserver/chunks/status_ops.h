@@ -6,6 +6,9 @@
 
 namespace shoal::meta {
 
+// What "a/b" is, from the root; the caller must be allowed to look there.
+Result<InodeId> ResolvePath(View& view, std::string_view path);
+
 // Methods that tell of the cluster. Namespace thread; owner: ChunkService.
 class StatusOps {
  public:
@@ -21,8 +24,6 @@ class StatusOps {
   Status StatFs(View& view, const pb::StatFsRequest& request, pb::StatFsResponse& response);
   Status StatPath(View& view, const pb::StatPathRequest& request, pb::StatPathResponse& response);
   Task<void> SyncServer(ServerId server, SteadyTime deadline, Status* status);
-  // Counts chunks on dead servers: those with fewer live replicas than wanted, and those with none.
-  Task<Status> CountShort(uint64_t* short_of_copies, uint64_t* lost);
   void FillServer(const ServerEntry& entry, pb::ServerStatus* out) const;
 
   ChunkState& state_;

@@ -186,7 +186,7 @@ std::string Cluster::Log(const std::string& name) const { return ReadFile(dir_ +
 std::string Cluster::Shortage() const {
   json status = Json({"status"});
   if (!status.contains("chunks")) return "no status: " + status.dump();
-  if (status["chunks_short"] == 0 && status["chunks_lost"] == 0) return {};
+  if (status["chunks_short"] == 0 && status["chunks_unavailable"] == 0 && status["chunks_lost"] == 0) return {};
   return status.dump();
 }
 

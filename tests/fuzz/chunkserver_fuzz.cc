@@ -24,7 +24,7 @@ constexpr int kRenewEvery = 500;          // inputs
 constexpr uint32_t kMaxData = 256 << 10;  // bytes of a write that is made to fit
 constexpr pb::Method kMethods[] = {pb::WRITE_CHUNK, pb::READ_CHUNK,     pb::SYNC_CHUNK,  pb::VERIFY_CHUNK,
                                    pb::READ_TABLE,  pb::FREEZE_REPLICA, pb::SET_VERSION, pb::DROP_REPLICA,
-                                   pb::REPLICATE,   pb::SYNC_REPLICAS,  pb::WRITE_CHUNK, pb::PING};
+                                   pb::REPLICATE,   pb::SYNC_REPLICAS,  pb::SCRUB_REPLICA, pb::WRITE_CHUNK, pb::PING};
 
 // One chunkserver that is registered with a metaserver that grants everything.
 struct Server {

@@ -76,6 +76,8 @@ int RunStatus(const Arguments& arguments);
 int RunServers(const Arguments& arguments);
 int RunDf(const Arguments& arguments);
 int RunStat(const Arguments& arguments);
+int RunFsck(const Arguments& arguments);
+int RunScrub(const Arguments& arguments);
 int RunSync(const Arguments& arguments);
 int RunKeyCreate(const Arguments& arguments);
 int RunVersion(const Arguments& arguments);

@@ -32,9 +32,11 @@ const std::vector<Group>& Groups() {
        {{"status", "", "Servers, clients, chunks: is all well?", RunStatus},
         {"servers", "", "Chunkservers and their disks", RunServers},
         {"df", "[PATH]", "Space", RunDf},
-        {"stat", "PATH", "A file's chunks, their versions, and where their copies are", RunStat}}},
+        {"stat", "PATH", "A file's chunks, their versions, and where their copies are", RunStat},
+        {"fsck", "[PATH]", "Is every file safe?", RunFsck}}},
       {"Working with it",
        {{"sync", "[PATH]", "Make everything that was acknowledged survive a power cut, now", RunSync},
+        {"scrub", "[PATH]", "Read and compare all copies, and repair what is wrong", RunScrub},
         {"key create", "[FILE]", "Make the secret that all parts of a cluster share", RunKeyCreate},
         {"version", "", "Versions of this program, the wire and the kernel's FUSE", RunVersion}}},
   };

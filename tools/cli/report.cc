@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "common/daemon/config.h"
+#include "common/proto/check.pb.h"
 #include "common/proto/meta.pb.h"
 
 namespace shoal::cli {
@@ -35,6 +36,21 @@ nlohmann::ordered_json ServerJson(const pb::ServerStatus& server) {
           {"load", server.load()},
           {"last_heartbeat_age_seconds", static_cast<double>(server.last_heartbeat_ms()) / 1000},
           {"disks", std::move(disks)}};
+}
+
+const char* SafetyName(int safety) {
+  switch (safety) {
+    case pb::SAFE: return "safe";
+    case pb::ONE_RACK: return "one_rack";
+    case pb::ONE_SERVER: return "one_server";
+    case pb::MISPLACED: return "misplaced";
+    case pb::SHORT: return "short";
+    case pb::SHORT_RACK: return "short_one_rack";
+    case pb::SHORT_SERVER: return "short_one_server";
+    case pb::UNAVAILABLE: return "unavailable";
+    case pb::LOST: return "lost";
+  }
+  return "unknown";
 }
 
 Table ServerTable() {

@@ -15,6 +15,8 @@ namespace shoal::cli {
 nlohmann::ordered_json ServerJson(const pb::ServerStatus& server);
 // A table of servers: name, state, space, replicas.
 Table ServerTable();
+// "safe", "lost", ...: how --json names the safety of a chunk or file.
+const char* SafetyName(int safety);
 void AddServer(Table& table, const pb::ServerStatus& server);
 std::string FormatPercent(uint64_t part, uint64_t whole);
 // Nanoseconds since 1970 by RFC 3339, UTC, with the fraction.

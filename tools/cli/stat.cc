@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "common/limits.h"
+#include "common/proto/check.pb.h"
 #include "common/proto/meta.pb.h"
 #include "tools/cli/cluster.h"
 #include "tools/cli/report.h"
@@ -39,18 +40,33 @@ Result<pb::StatPathResponse> Ask(Cluster& cluster, const Target& target) {
     if (!part) return Fail(part.error());
     *all.mutable_attr() = part->attr();
     all.mutable_extents()->MergeFrom(part->extents());
+    all.mutable_health()->MergeFrom(part->health());
     if (!part->more() || part->extents().empty()) return all;
     first = part->extents(part->extents_size() - 1).index() + 1;
   }
 }
 
-nlohmann::ordered_json ChunkJson(const pb::Extent& extent) {
+// "live", "away", "bad" or "stale"; an older metaserver tells only what is live.
+std::string StateOf(const pb::Replica& replica, const pb::ChunkHealth& health) {
+  for (const auto& r : health.replicas()) {
+    if (r.instance() == replica.instance()) return r.state();
+  }
+  return replica.live() ? "live" : "away";
+}
+
+std::string StateOf(const pb::Extent& extent, const pb::ChunkHealth& health) {
+  if (!extent.written()) return "allocated";
+  return health.replicas().empty() ? "written" : SafetyName(health.safety());
+}
+
+nlohmann::ordered_json ChunkJson(const pb::Extent& extent, const pb::ChunkHealth& health) {
   nlohmann::ordered_json replicas = nlohmann::ordered_json::array();
   for (const auto& replica : extent.replicas()) {
     replicas.push_back({{"server", replica.server()},
                         {"name", replica.name()},
                         {"address", replica.address()},
                         {"live", replica.live()},
+                        {"state", StateOf(replica, health)},
                         {"instance", replica.instance()}});
   }
   return {{"index", extent.index()},
@@ -59,13 +75,18 @@ nlohmann::ordered_json ChunkJson(const pb::Extent& extent) {
           {"chunk_hex", fmt::format("{:016x}", extent.chunk())},
           {"version", extent.version()},
           {"written", extent.written()},
+          {"state", StateOf(extent, health)},
           {"replicas", std::move(replicas)}};
+}
+
+const pb::ChunkHealth& HealthOf(const pb::StatPathResponse& stat, int i) {
+  return i < stat.health_size() ? stat.health(i) : pb::ChunkHealth::default_instance();
 }
 
 nlohmann::ordered_json ToJson(const Target& target, const pb::StatPathResponse& stat) {
   const pb::Attr& a = stat.attr();
   nlohmann::ordered_json chunks = nlohmann::ordered_json::array(), object;
-  for (const auto& extent : stat.extents()) chunks.push_back(ChunkJson(extent));
+  for (int i = 0; i < stat.extents_size(); ++i) chunks.push_back(ChunkJson(stat.extents(i), HealthOf(stat, i)));
   PutName(object, "path", target.shown);
   object.update({{"inode", a.inode()},
                  {"type", TypeName(a.mode())},
@@ -95,14 +116,16 @@ std::string ToText(const Target& target, const pb::StatPathResponse& stat) {
   text += fmt::format("  modified {}\n", FormatTime(a.mtime_ns()));
   if (stat.extents().empty()) return text;
   Table table({">index", "chunk", ">version", "state", "copies (first is the head of the chain)"});
-  for (const auto& extent : stat.extents()) {
+  for (int i = 0; i < stat.extents_size(); ++i) {
+    const pb::Extent& extent = stat.extents(i);
     std::string where;
     for (const auto& replica : extent.replicas()) {
+      std::string state = StateOf(replica, HealthOf(stat, i));
       where += fmt::format("{}{}{}", where.empty() ? "" : ", ", replica.name().empty() ? fmt::format("server {}", replica.server()) : replica.name(),
-                           replica.live() ? "" : " (not live)");
+                           state == "live" ? "" : " (" + state + ")");
     }
     table.Row({fmt::format("{}", extent.index()), fmt::format("{:016x}", extent.chunk()), fmt::format("{}", extent.version()),
-               extent.written() ? "written" : "allocated", where});
+               StateOf(extent, HealthOf(stat, i)), where});
   }
   return text + "\n" + table.Text("  ");
 }

@@ -3,12 +3,36 @@
 
 #include <nlohmann/json.hpp>
 
+#include "common/proto/check.pb.h"
 #include "common/proto/meta.pb.h"
 #include "tools/cli/cluster.h"
 #include "tools/cli/report.h"
 
 namespace shoal::cli {
 namespace {
+
+// ": /a, /b, ..." of the files concerned.
+std::string SomeNames(const pb::ClusterStatusResponse& status, pb::Safety safety) {
+  constexpr int kShown = 3;
+  std::string names;
+  int shown = 0;
+  for (const auto& file : status.troubled()) {
+    if (file.safety() != safety || shown == kShown) continue;
+    ++shown;
+    names += (names.empty() ? ": " : ", ") + (file.path().empty() ? fmt::format("inode {:#x}", file.inode()) : "/" + file.path());
+  }
+  return names.empty() ? "" : names + " (shoal fsck lists all)";
+}
+
+nlohmann::ordered_json TroubledJson(const pb::ClusterStatusResponse& status) {
+  nlohmann::ordered_json files = nlohmann::ordered_json::array();
+  for (const auto& file : status.troubled()) {
+    nlohmann::ordered_json one{{"inode", file.inode()}, {"state", SafetyName(file.safety())}};
+    if (!file.path().empty()) PutName(one, "path", "/" + file.path());
+    files.push_back(std::move(one));
+  }
+  return files;
+}
 
 // What keeps the cluster from being well, a line each.
 std::vector<std::string> Troubles(const pb::ClusterStatusResponse& status) {
@@ -30,7 +54,15 @@ std::vector<std::string> Troubles(const pb::ClusterStatusResponse& status) {
   if (live == 0) troubles.push_back("no chunkserver is live: nothing can be written");
   else if (live < status.min_copies()) troubles.push_back(fmt::format("{} live, fewer than min-copies {}: writes wait", Count(live, "chunkserver"), status.min_copies()));
   else if (live < status.default_copies()) troubles.push_back(fmt::format("{} live, fewer than the {} copies wanted", Count(live, "chunkserver"), status.default_copies()));
-  if (status.chunks_lost()) troubles.push_back(fmt::format("{} without any live copy", Count(status.chunks_lost(), "chunk")));
+  if (status.chunks_lost()) {
+    troubles.push_back(fmt::format("{} of {} lost, no good copy is known{}", Count(status.chunks_lost(), "chunk"),
+                                   Count(status.files_lost(), "file"), SomeNames(status, pb::LOST)));
+  }
+  if (status.chunks_unavailable()) {
+    troubles.push_back(fmt::format("{} of {} unavailable, with good copies only on servers that are away{}",
+                                   Count(status.chunks_unavailable(), "chunk"), Count(status.files_unavailable(), "file"),
+                                   SomeNames(status, pb::UNAVAILABLE)));
+  }
   if (status.chunks_short()) troubles.push_back(fmt::format("{} with fewer copies than wanted", Count(status.chunks_short(), "chunk")));
   return troubles;
 }
@@ -57,7 +89,11 @@ nlohmann::ordered_json ToJson(const pb::ClusterStatusResponse& status, const std
           {"file_bytes", status.file_bytes()},
           {"chunks", status.chunks()},
           {"chunks_short", status.chunks_short()},
+          {"chunks_unavailable", status.chunks_unavailable()},
           {"chunks_lost", status.chunks_lost()},
+          {"files_unavailable", status.files_unavailable()},
+          {"files_lost", status.files_lost()},
+          {"troubled_files", TroubledJson(status)},
           {"bad_replicas_reported_total", status.replicas_bad_total()},
           {"default_copies", status.default_copies()},
           {"min_copies", status.min_copies()},

@@ -4,6 +4,7 @@
 
 #include "chunkserver/layout.h"
 #include "common/checksum.h"
+#include "common/proto/check.pb.h"
 
 namespace shoal::test {
 
@@ -25,7 +26,8 @@ FakeMeta::FakeMeta(std::string cluster, uint16_t port) {
   context_.role = pb::ROLE_METASERVER;
   context_.name = "metaserver";
   context_.cluster_uuid = std::move(cluster);
-  for (auto method : {pb::REGISTER, pb::HEARTBEAT, pb::REPORT_BAD_REPLICA, pb::INVENTORY_DIGEST, pb::INVENTORY_BUCKET}) {
+  for (auto method : {pb::REGISTER, pb::HEARTBEAT, pb::REPORT_BAD_REPLICA, pb::INVENTORY_DIGEST, pb::INVENTORY_BUCKET,
+                      pb::SCRUBBED}) {
     dispatcher_.On(method, [this](Request request) { Answer(std::move(request)); });
   }
   loop_.Start();
@@ -90,6 +92,12 @@ void FakeMeta::Answer(Request request) {
       }
       return request.Answer(response);
     }
+    case pb::SCRUBBED: {
+      pb::ScrubbedRequest message;
+      ASSERT_TRUE(request.Parse(message).has_value());
+      scrubbed_.insert(message.chunks().begin(), message.chunks().end());
+      return request.Answer(pb::ScrubbedResponse());
+    }
     default: {
       pb::InventoryBucketRequest message;
       ASSERT_TRUE(request.Parse(message).has_value());
@@ -124,6 +132,11 @@ pb::HeartbeatRequest FakeMeta::last_heartbeat(uint32_t server) {
 std::vector<pb::InventoryBucketRequest> FakeMeta::buckets() {
   std::lock_guard lock(mutex_);
   return buckets_;
+}
+
+ScrubbedSet FakeMeta::scrubbed() {
+  std::lock_guard lock(mutex_);
+  return scrubbed_;
 }
 
 ClusterTest::ClusterTest(int members) {
@@ -163,6 +176,8 @@ void ClusterTest::StartMember(size_t i, uint64_t capacity) {
   options.network_loops = i == 1 ? 2 : 1;
   options.heartbeat = 20ms;
   options.clean_after = clean_after_;
+  options.scrub_rate = scrub_rate_;
+  options.scrub_every = scrub_every_;
   options.reserved_bytes = 1 << 20;
   options.files = member.files.get();
   member.server = std::make_unique<ChunkServer>(options);

@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 #include <random>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,8 @@
 #include "tests/unit/chunkserver/fake_files.h"
 
 namespace shoal::test {
+
+using ScrubbedSet = std::multiset<uint64_t>;  // chunks that servers said they have scrubbed
 
 // Registers whoever comes, grants leases, and writes down what it is told. Start on any thread; the rest too.
 class FakeMeta {
@@ -32,6 +35,7 @@ class FakeMeta {
   std::vector<pb::RegisterRequest> registrations();
   pb::HeartbeatRequest last_heartbeat(uint32_t server);
   std::vector<pb::InventoryBucketRequest> buckets();
+  ScrubbedSet scrubbed();
 
   std::atomic<uint64_t> lease_ms{60'000};
   std::atomic<uint64_t> heartbeat_ms{20};
@@ -54,6 +58,7 @@ class FakeMeta {
   std::vector<pb::RegisterRequest> registrations_;
   std::vector<pb::ReportBadReplicaRequest> bad_;
   std::vector<pb::InventoryBucketRequest> buckets_;
+  ScrubbedSet scrubbed_;
   std::map<uint32_t, pb::HeartbeatRequest> heartbeats_;
 };
 
@@ -103,6 +108,8 @@ class ClusterTest : public testing::Test {
   uint64_t lease_ = 1;
   uint64_t write_id_ = 0;
   Duration clean_after_ = 10s;
+  uint64_t scrub_rate_ = 0;
+  Duration scrub_every_ = 6h;
   std::unique_ptr<FakeMeta> meta_;
   std::vector<Member> members_;
 

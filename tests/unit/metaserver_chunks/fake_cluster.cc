@@ -43,6 +43,8 @@ FakeServer::FakeServer(FakeCluster& cluster, std::string server_name)
   });
   On<pb::VerifyChunkRequest, pb::VerifyChunkResponse>(
       pb::VERIFY_CHUNK, [this](const auto& request, auto* response) { return Verify(request, response); });
+  On<pb::ScrubReplicaRequest, pb::ScrubReplicaResponse>(
+      pb::SCRUB_REPLICA, [this](const auto& request, auto* response) { return Scrub(request, response); });
 }
 
 template <typename Req, typename Resp>
@@ -115,6 +117,21 @@ Status FakeServer::Write(const pb::WriteChunkRequest& request) {
   auto it = replicas.find(request.chunk());
   if (it == replicas.end() || it->second.instance != request.instance()) return Fail(ErrorCode::kNoReplica, "not here");
   if (it->second.version != request.version()) return Fail(ErrorCode::kVersionMismatch, "another version");
+  return {};
+}
+
+Status FakeServer::Scrub(const pb::ScrubReplicaRequest& request, pb::ScrubReplicaResponse* response) {
+  orders.push_back(fmt::format("scrub {}{}", request.chunk(), request.table_only() ? " table" : ""));
+  auto it = replicas.find(request.chunk());
+  if (it == replicas.end() || it->second.instance != request.instance()) return Fail(ErrorCode::kNoReplica, "not here");
+  const FakeReplica& replica = it->second;
+  if (replica.version != request.version()) return Fail(ErrorCode::kVersionMismatch, "another version");
+  if (replica.bad) return Fail(ErrorCode::kCorrupt, "as the test says");
+  response->set_bytes(request.table_only() ? 0 : 4096);
+  response->set_digest(replica.digest);
+  response->set_applied(replica.applied);
+  response->set_known(replica.known);
+  response->set_doubted(replica.suspect);
   return {};
 }
 

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "common/proto/check.pb.h"
 #include "common/proto/chunk.pb.h"
 #include "common/proto/control.pb.h"
 #include "common/proto/meta.pb.h"
@@ -31,6 +32,7 @@ struct FakeReplica {
   bool suspect = false;
   bool damaged = false;          // until SET_VERSION has levelled it or, as the source, could ask all `others`
   std::vector<uint32_t> lost{};  // blocks of it that it finds good nowhere, as the source
+  uint64_t digest = 1;  // what SCRUB_REPLICA tells of its content
 };
 
 // A chunkserver that does what a test says: it keeps no bytes, remembers its orders as text, and can fail or ignore
@@ -72,6 +74,7 @@ class FakeServer {
   Status Freeze(const pb::FreezeReplicaRequest& request, pb::FreezeReplicaResponse* response);
   Status SetVersion(const pb::SetVersionRequest& request, pb::SetVersionResponse* response);
   Status Write(const pb::WriteChunkRequest& request);
+  Status Scrub(const pb::ScrubReplicaRequest& request, pb::ScrubReplicaResponse* response);
   Status Verify(const pb::VerifyChunkRequest& request, pb::VerifyChunkResponse* response);
   template <typename Req, typename Resp>
   void On(pb::Method method, std::function<Status(const Req&, Resp*)> handle);
