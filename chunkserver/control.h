@@ -13,6 +13,10 @@
 #include "common/event_loop.h"
 #include "common/rpc/rpc.h"
 
+namespace shoal::pb {
+class RegisterResponse;
+}
+
 namespace shoal {
 
 // What a server says of itself when it registers. A plain value.
@@ -24,6 +28,9 @@ struct Registration {
   std::string host;
   std::string rack;
   uint64_t start_id = 0;  // of this process
+  // Of the metadata: the highest incarnation that was seen before, and its id (0: never restored).
+  uint32_t incarnation = 0;
+  uint64_t life = 0;
 };
 
 // Registers, sends heartbeats and with them renews the lease, reports bad replicas (all of them at each
@@ -35,9 +42,9 @@ class Control {
   Control(EventLoop& loop, Node& node, Registration self, std::vector<Address> metaservers, const Dispatcher& dispatcher,
           Duration heartbeat);
 
-  // On the loop. `joined` is called (on the loop) with the uuid of the cluster at the first registration of a server that
-  // belonged to none; `connected` at each new connection.
-  void Start(std::function<Task<Status>(std::string)> joined, std::function<void()> connected);
+  // On the loop. `joined` is called (on the loop) with what is new, to be made durable: the uuid of the cluster at the first
+  // registration of a server that belonged to none, a higher incarnation; `connected` at each new connection.
+  void Start(std::function<Task<Status>(DirectoryIdentity)> joined, std::function<void()> connected);
   Task<void> Stop();
 
   // Any thread.
@@ -47,6 +54,8 @@ class Control {
  private:
   Task<void> Run();
   Task<Status> Register(std::shared_ptr<Connection> connection);
+  Status CheckMetaserver(const pb::RegisterResponse& response, const std::string& peer) const;
+  Task<Status> Join(const pb::RegisterResponse* response);
   Task<void> Serve(std::shared_ptr<Connection> connection);
   void Leave(Connection& connection, Error why);
   Task<Status> Heartbeat(std::shared_ptr<Connection> connection, bool* send_inventory);
@@ -64,7 +73,8 @@ class Control {
   Duration heartbeat_;
   uint32_t server_ = 0;
   std::vector<std::unique_ptr<Channel>> channels_;
-  std::function<Task<Status>(std::string)> joined_;
+  std::function<Task<Status>(DirectoryIdentity)> joined_;
+  uint64_t durable_txn_ = 0;  // of self_.incarnation: what a metaserver has told to be durable
   std::function<void()> connected_;
   TaskGroup tasks_;
   std::shared_ptr<OneShot<bool>> nap_;

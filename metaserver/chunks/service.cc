@@ -5,12 +5,14 @@
 #include "metaserver/chunks/data_ops.h"
 #include "metaserver/chunks/drops.h"
 #include "metaserver/chunks/lock_ops.h"
+#include "metaserver/chunks/reconcile.h"
 #include "metaserver/chunks/recovery.h"
 #include "metaserver/chunks/repair.h"
 #include "metaserver/chunks/server_ops.h"
 #include "metaserver/chunks/state.h"
 #include "metaserver/chunks/status_ops.h"
 #include "metaserver/chunks/truncate.h"
+#include "metaserver/chunks/unknown.h"
 
 namespace shoal::meta {
 namespace {
@@ -25,6 +27,8 @@ class ChunkService final : public ChunkHooks {
         repairer_(state_),
         drops_(state_),
         bad_(state_),
+        unknown_(state_),
+        reconciler_(state_),
         truncator_(state_),
         servers_(state_),
         inventory_(state_),
@@ -35,6 +39,8 @@ class ChunkService final : public ChunkHooks {
     state_.repairer = &repairer_;
     state_.drops = &drops_;
     state_.bad = &bad_;
+    state_.unknown = &unknown_;
+    state_.reconciler = &reconciler_;
     state_.registry.OnChange([this](ServerId) { ServersMayHaveChanged(); });
   }
 
@@ -44,6 +50,7 @@ class ChunkService final : public ChunkHooks {
     data_.Register();
     status_.Register();
     locks_.Register();
+    unknown_.Register();
   }
 
   Task<Status> Start() override {
@@ -104,6 +111,8 @@ class ChunkService final : public ChunkHooks {
       repairer_.Tick();
       drops_.Tick();
       bad_.Tick();
+      unknown_.Tick();
+      reconciler_.Tick();
     } else {
       locks_.Stop();
     }
@@ -115,6 +124,8 @@ class ChunkService final : public ChunkHooks {
   Repairer repairer_;
   DropSender drops_;
   BadReplicas bad_;
+  UnknownReplicas unknown_;
+  Reconciler reconciler_;
   Truncator truncator_;
   ServerOps servers_;
   Inventory inventory_;
