@@ -78,6 +78,10 @@ int RunDf(const Arguments& arguments);
 int RunStat(const Arguments& arguments);
 int RunSync(const Arguments& arguments);
 int RunKeyCreate(const Arguments& arguments);
+int RunMetaBackup(const Arguments& arguments);
+int RunMetaRestore(const Arguments& arguments);
+int RunMetaCheck(const Arguments& arguments);
+int RunMetaUnknown(const Arguments& arguments);
 int RunVersion(const Arguments& arguments);
 
 }  // namespace shoal::cli
