@@ -147,6 +147,7 @@ TEST_F(Meta, AForgottenMetaserverIsKeptOut) {
     })) << cluster_->Log(server);
   }
   EXPECT_EQ(LiveServers(), 0u);
+  EXPECT_NE(ReadFile(local_.path() + "/old.log").find("replaced or restored elsewhere, stop it"), std::string::npos);
   old->Signal(SIGTERM);
   old->Wait(Milliseconds(30000));
   for (auto& server : servers) server->Signal(SIGTERM);

@@ -14,6 +14,7 @@
 #include "metaserver/backup/format.h"
 #include "metaserver/backup/state_db.h"
 #include "tools/cli/meta/connection.h"
+#include "tools/cli/table.h"
 
 namespace shoal::cli {
 namespace {
