@@ -15,7 +15,8 @@ constexpr size_t kPieceBytes = 1 << 20, kPieceRecords = 20000;
 constexpr Duration kIdle = 60s, kTick = 5s;
 
 // On the pool's thread.
-Status ReadPiece(leveldb::DB* db, const leveldb::Snapshot* snapshot, const std::string& after, pb::MetaBackupReadResponse* out) {
+Status ReadPiece(leveldb::DB* db, const leveldb::Snapshot* snapshot, const std::string& after,
+                 pb::MetaBackupReadResponse* out) {
   leveldb::ReadOptions options;
   options.snapshot = snapshot;
   options.fill_cache = false;
@@ -41,7 +42,8 @@ Status ReadPiece(leveldb::DB* db, const leveldb::Snapshot* snapshot, const std::
 
 }  // namespace
 
-BackupOps::BackupOps(MetaContext& context, leveldb::DB* db, ReaderPool& pool) : context_(context), db_(db), pool_(pool) {}
+BackupOps::BackupOps(MetaContext& context, leveldb::DB* db, ReaderPool& pool)
+    : context_(context), db_(db), pool_(pool) {}
 
 BackupOps::~BackupOps() {
   for (auto& [id, held] : held_) db_->ReleaseSnapshot(held.snapshot);
@@ -54,8 +56,8 @@ void BackupOps::Register() {
                                                                        std::bind(&BackupOps::Open, this, _1, _2, _3));
   driver.OnTask<pb::MetaBackupReadRequest, pb::MetaBackupReadResponse>(pb::META_BACKUP_READ,
                                                                        std::bind(&BackupOps::Read, this, _1, _2, _3));
-  driver.OnTask<pb::MetaBackupCloseRequest, pb::MetaBackupCloseResponse>(pb::META_BACKUP_CLOSE,
-                                                                         std::bind(&BackupOps::Close, this, _1, _2, _3));
+  driver.OnTask<pb::MetaBackupCloseRequest, pb::MetaBackupCloseResponse>(
+      pb::META_BACKUP_CLOSE, std::bind(&BackupOps::Close, this, _1, _2, _3));
   Arm();
 }
 
@@ -97,11 +99,13 @@ Task<Result<TxnId>> BackupOps::Open(CallInfo, const pb::MetaBackupOpenRequest&, 
   co_return TxnId();
 }
 
-Task<Result<TxnId>> BackupOps::Read(CallInfo, const pb::MetaBackupReadRequest& request, pb::MetaBackupReadResponse& response) {
+Task<Result<TxnId>> BackupOps::Read(CallInfo, const pb::MetaBackupReadRequest& request,
+                                    pb::MetaBackupReadResponse& response) {
   auto it = held_.find(request.id());
   if (it == held_.end()) {
-    co_return Fail(ErrorCode::kNotFound, "this copy was given up (the metaserver was started again, or nobody read for a minute): "
-                                         "begin anew");
+    co_return Fail(ErrorCode::kNotFound,
+                   "this copy was given up (the metaserver was started again, or nobody read for a minute): "
+                   "begin anew");
   }
   Held& held = it->second;  // stays while it is being read
   ++held.reading;
@@ -117,7 +121,8 @@ Task<Result<TxnId>> BackupOps::Read(CallInfo, const pb::MetaBackupReadRequest& r
   co_return TxnId();
 }
 
-Task<Result<TxnId>> BackupOps::Close(CallInfo, const pb::MetaBackupCloseRequest& request, pb::MetaBackupCloseResponse&) {
+Task<Result<TxnId>> BackupOps::Close(CallInfo, const pb::MetaBackupCloseRequest& request,
+                                     pb::MetaBackupCloseResponse&) {
   auto it = held_.find(request.id());
   if (it != held_.end() && it->second.reading == 0) {
     db_->ReleaseSnapshot(it->second.snapshot);

@@ -32,9 +32,12 @@ class BackupOps {
     SteadyTime used;
     int reading = 0;
   };
-  Task<Result<TxnId>> Open(CallInfo info, const pb::MetaBackupOpenRequest& request, pb::MetaBackupOpenResponse& response);
-  Task<Result<TxnId>> Read(CallInfo info, const pb::MetaBackupReadRequest& request, pb::MetaBackupReadResponse& response);
-  Task<Result<TxnId>> Close(CallInfo info, const pb::MetaBackupCloseRequest& request, pb::MetaBackupCloseResponse& response);
+  Task<Result<TxnId>> Open(CallInfo info, const pb::MetaBackupOpenRequest& request,
+                           pb::MetaBackupOpenResponse& response);
+  Task<Result<TxnId>> Read(CallInfo info, const pb::MetaBackupReadRequest& request,
+                           pb::MetaBackupReadResponse& response);
+  Task<Result<TxnId>> Close(CallInfo info, const pb::MetaBackupCloseRequest& request,
+                            pb::MetaBackupCloseResponse& response);
   void GiveUpIdle(Duration idle);
   void Arm();
 

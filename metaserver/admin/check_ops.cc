@@ -84,10 +84,12 @@ Task<void> CheckOps::Run(std::shared_ptr<Check> check) {
   check->done = true;
 }
 
-Task<Result<TxnId>> CheckOps::Poll(CallInfo, const pb::MetaCheckPollRequest& request, pb::MetaCheckPollResponse& response) {
+Task<Result<TxnId>> CheckOps::Poll(CallInfo, const pb::MetaCheckPollRequest& request,
+                                   pb::MetaCheckPollResponse& response) {
   if (!check_ || check_->id != request.id()) {
-    co_return Fail(ErrorCode::kNotFound, "this check is gone (the metaserver was started again, or another check was begun): "
-                                         "begin anew");
+    co_return Fail(ErrorCode::kNotFound,
+                   "this check is gone (the metaserver was started again, or another check was begun): "
+                   "begin anew");
   }
   Check& check = *check_;
   check.asked = std::chrono::steady_clock::now();

@@ -30,7 +30,8 @@ class CheckOps {
     std::optional<Result<CheckResult>> result;
     SteadyTime asked;
   };
-  Task<Result<TxnId>> Start(CallInfo info, const pb::MetaCheckStartRequest& request, pb::MetaCheckStartResponse& response);
+  Task<Result<TxnId>> Start(CallInfo info, const pb::MetaCheckStartRequest& request,
+                            pb::MetaCheckStartResponse& response);
   Task<Result<TxnId>> Poll(CallInfo info, const pb::MetaCheckPollRequest& request, pb::MetaCheckPollResponse& response);
   Task<Result<TxnId>> End(CallInfo info, const pb::MetaCheckStopRequest& request, pb::MetaCheckStopResponse& response);
   Task<void> Run(std::shared_ptr<Check> check);

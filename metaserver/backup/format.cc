@@ -146,7 +146,8 @@ Status BackupWriter::Finish() {
   TRY(Flush());
   TRY(file_->SyncData());
   // As link(2) would: a file that has come into the place meanwhile stays.
-  if (::access(path_.c_str(), F_OK) == 0) return Fail(ErrorCode::kExists, path_ + " has appeared meanwhile; name another file");
+  if (::access(path_.c_str(), F_OK) == 0)
+    return Fail(ErrorCode::kExists, path_ + " has appeared meanwhile; name another file");
   TRY(files_.Rename(temporary_, path_));
   named_ = true;
   return files_.SyncDirectory(DirectoryOf(path_));
@@ -155,8 +156,9 @@ Status BackupWriter::Finish() {
 // ---- reading ----
 
 std::unexpected<Error> BackupReader::Damaged(const std::string& what) const {
-  return Fail(ErrorCode::kCorrupt, fmt::format("the backup {} is damaged: {} (at byte {}, after {} good records); use another one",
-                                               path_, what, buffer_offset_ + at_, trailer_.records));
+  return Fail(ErrorCode::kCorrupt,
+              fmt::format("the backup {} is damaged: {} (at byte {}, after {} good records); use another one", path_,
+                          what, buffer_offset_ + at_, trailer_.records));
 }
 
 Result<std::unique_ptr<BackupReader>> BackupReader::Open(Files& files, const std::string& path) {
@@ -182,13 +184,15 @@ Result<std::string_view> BackupReader::Peek(size_t bytes) {
 }
 
 Status BackupReader::ReadHeader() {
-  if (size_ < kHeaderBytes) return Fail(ErrorCode::kCorrupt, path_ + " is too short to be a backup of Shoal's metadata");
+  if (size_ < kHeaderBytes)
+    return Fail(ErrorCode::kCorrupt, path_ + " is too short to be a backup of Shoal's metadata");
   TRY_ASSIGN(std::string_view bytes, Peek(kHeaderBytes));
   if (!bytes.starts_with(kMagic)) return Fail(ErrorCode::kCorrupt, path_ + " is no backup of Shoal's metadata");
   auto format = Get<uint32_t>(bytes, 8);
   if (format > kBackupFormat) {
-    return Fail(ErrorCode::kNotSupported, fmt::format("the backup {} has format {}, this program knows formats up to {}: use a newer version",
-                                                      path_, format, kBackupFormat));
+    return Fail(ErrorCode::kNotSupported,
+                fmt::format("the backup {} has format {}, this program knows formats up to {}: use a newer version",
+                            path_, format, kBackupFormat));
   }
   if (Get<uint64_t>(bytes, kHeaderBytes - 8) != Checksum(bytes.substr(0, kHeaderBytes - 8))) {
     return Damaged("its header does not match its checksum");
@@ -226,7 +230,8 @@ Result<bool> BackupReader::Next(std::string* key, std::string* value) {
     TRY(CheckTrailer());
     return false;
   }
-  if (key_size == 0 || key_size > Key::kMax || value_size > kMaxValue) return Damaged("a record's length is impossible");
+  if (key_size == 0 || key_size > Key::kMax || value_size > kMaxValue)
+    return Damaged("a record's length is impossible");
   TRY_ASSIGN(std::string_view record, Peek(kRecordHead + key_size + value_size));
   std::string_view k = record.substr(kRecordHead, key_size), v = record.substr(kRecordHead + key_size);
   auto checksum = Get<uint64_t>(record, 8);

@@ -58,8 +58,10 @@ Status CheckRoom(const RestoreOptions& options) {
   if (error) return Fail(ErrnoError(error.value(), "creating " + options.dir));
   bool state = fs::exists(options.dir + "/db", error);
   if (state && !options.move_aside) {
-    return Fail(ErrorCode::kNotEmpty, fmt::format("{} has a metaserver's state already: it is not overwritten; with --move-aside "
-                                                  "it is kept under another name", options.dir));
+    return Fail(ErrorCode::kNotEmpty,
+                fmt::format("{} has a metaserver's state already: it is not overwritten; with --move-aside "
+                            "it is kept under another name",
+                            options.dir));
   }
   for (const auto& entry : fs::directory_iterator(options.dir, error)) {
     std::string name = entry.path().filename();
@@ -67,8 +69,10 @@ Status CheckRoom(const RestoreOptions& options) {
         name.starts_with("check")) {
       continue;
     }
-    return Fail(ErrorCode::kNotEmpty, fmt::format("{} has other things in it (\"{}\"): give a new or empty directory, or a "
-                                                  "metaserver's", options.dir, name));
+    return Fail(ErrorCode::kNotEmpty,
+                fmt::format("{} has other things in it (\"{}\"): give a new or empty directory, or a "
+                            "metaserver's",
+                            options.dir, name));
   }
   if (error) return Fail(ErrnoError(error.value(), "reading " + options.dir));
   return {};
@@ -92,8 +96,8 @@ Result<uint32_t> IncarnationOf(const std::string& dir, const std::string& cluste
     return 0;
   }
   if (header->cluster_uuid != cluster) {
-    return Fail(ErrorCode::kWrongCluster, fmt::format("{} has the state of cluster {}, the backup is of cluster {}", dir,
-                                                      header->cluster_uuid, cluster));
+    return Fail(ErrorCode::kWrongCluster, fmt::format("{} has the state of cluster {}, the backup is of cluster {}",
+                                                      dir, header->cluster_uuid, cluster));
   }
   return header->incarnation;
 }
@@ -101,7 +105,8 @@ Result<uint32_t> IncarnationOf(const std::string& dir, const std::string& cluste
 // Copies a backup's records into a new database, changed as a restore changes them.
 class Restorer {
  public:
-  Restorer(BackupReader& reader, StateDb& state, RestoreResult& result) : reader_(reader), state_(state), result_(result) {}
+  Restorer(BackupReader& reader, StateDb& state, RestoreResult& result)
+      : reader_(reader), state_(state), result_(result) {}
 
   Status Run(const RestoreOptions& options) {
     std::string key, value;
@@ -182,7 +187,8 @@ class Restorer {
     // Inodes, chunks, instances and sessions carry the incarnation. The others must lie above all that were given.
     ids_.set_order(std::max<uint64_t>(ids_.order(), incarnation << 48));
     ids_.set_lease(std::max<uint64_t>(ids_.lease(), incarnation << 48));
-    if (ids_.server() + kServerGap > UINT32_MAX) return Fail(ErrorCode::kTooLarge, "the numbers of servers are used up");
+    if (ids_.server() + kServerGap > UINT32_MAX)
+      return Fail(ErrorCode::kTooLarge, "the numbers of servers are used up");
     ids_.set_server(ids_.server() + kServerGap);
     commit_.set_txn(commit_.txn() + 1);
     commit_.set_durable(commit_.txn());
@@ -215,16 +221,20 @@ Status MoveAside(const std::string& dir, std::string* moved_to) {
   if (!fs::exists(dir + "/db", error)) return {};
   auto now = std::chrono::time_point_cast<std::chrono::seconds>(std::chrono::system_clock::now());
   std::string to = fmt::format("{}/db.before-restore-{:%Y%m%dT%H%M%SZ}", dir, now);
-  for (int i = 2; fs::exists(to, error); ++i) to = fmt::format("{}/db.before-restore-{:%Y%m%dT%H%M%SZ}-{}", dir, now, i);
-  if (::rename((dir + "/db").c_str(), to.c_str()) != 0) return Fail(ErrnoError(errno, "moving " + dir + "/db to " + to));
+  for (int i = 2; fs::exists(to, error); ++i)
+    to = fmt::format("{}/db.before-restore-{:%Y%m%dT%H%M%SZ}-{}", dir, now, i);
+  if (::rename((dir + "/db").c_str(), to.c_str()) != 0)
+    return Fail(ErrnoError(errno, "moving " + dir + "/db to " + to));
   *moved_to = to;
   return {};
 }
 
 Status CheckHeader(const BackupHeader& header) {
   if (header.state_format <= kFormat) return {};
-  return Fail(ErrorCode::kNotSupported, fmt::format("the backup's metadata has format {}, this program knows formats up to {}: use a "
-                                                    "newer version", header.state_format, kFormat));
+  return Fail(ErrorCode::kNotSupported,
+              fmt::format("the backup's metadata has format {}, this program knows formats up to {}: use a "
+                          "newer version",
+                          header.state_format, kFormat));
 }
 
 }  // namespace

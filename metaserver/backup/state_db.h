@@ -34,8 +34,8 @@ class StateDb {
  public:
   enum class Mode { kExisting, kNew };
   static Result<std::unique_ptr<StateDb>> Open(const std::string& db_dir, Mode mode);
-  // A copy in `scratch` of the state of the (stopped) metaserver at `db_dir`, which is not changed: LevelDB rewrites its
-  // logs when it opens a database. Tables are linked where that is possible.
+  // A copy in `scratch` of the state of the (stopped) metaserver at `db_dir`, which is not changed: LevelDB rewrites
+  // its logs when it opens a database. Tables are linked where that is possible.
   static Result<std::unique_ptr<StateDb>> OpenCopy(const std::string& db_dir, const std::string& scratch);
   ~StateDb();
 

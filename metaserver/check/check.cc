@@ -21,24 +21,35 @@ struct Invariant {
 
 // Directories stand before links, which use their names; the totals use what the others have counted.
 constexpr Invariant kInvariants[] = {
-    {"records", CheckRecords},     {"directories", CheckDirectories}, {"inodes", CheckInodes},
-    {"links", CheckLinks},         {"file maps", CheckExtents},       {"chunks", CheckChunks},
-    {"index by server", CheckByServer}, {"xattrs", CheckXattrs},      {"unlinked files", CheckUnlinked},
-    {"orders", CheckOrders},       {"sessions", CheckSessions},       {"totals", CheckTotals},
+    {"records", CheckRecords},
+    {"directories", CheckDirectories},
+    {"inodes", CheckInodes},
+    {"links", CheckLinks},
+    {"file maps", CheckExtents},
+    {"chunks", CheckChunks},
+    {"index by server", CheckByServer},
+    {"xattrs", CheckXattrs},
+    {"unlinked files", CheckUnlinked},
+    {"orders", CheckOrders},
+    {"sessions", CheckSessions},
+    {"totals", CheckTotals},
 };
 constexpr uint64_t kPasses = 3;  // how often a record is looked at, more or less
 
 Status ReadHead(CheckRun& run) {
   auto read = [&](const Key& key, auto& into) -> Status {
     TRY_ASSIGN(auto record, run.Get<std::remove_reference_t<decltype(into)>>(key));
-    if (!record) return Fail(ErrorCode::kCorrupt, fmt::format("there is no {}: this is no metaserver's state", key.ToString()));
+    if (!record)
+      return Fail(ErrorCode::kCorrupt, fmt::format("there is no {}: this is no metaserver's state", key.ToString()));
     into = std::move(*record);
     return {};
   };
   TRY(read(ClusterKeyOf(), run.cluster));
   if (run.cluster.format() > kFormat) {
-    return Fail(ErrorCode::kNotSupported, fmt::format("the metadata has format {}, this program knows formats up to {}: use a newer "
-                                                      "version", run.cluster.format(), kFormat));
+    return Fail(ErrorCode::kNotSupported,
+                fmt::format("the metadata has format {}, this program knows formats up to {}: use a newer "
+                            "version",
+                            run.cluster.format(), kFormat));
   }
   TRY(read(LifeKey(), run.life));
   TRY(read(IdRangesKey(), run.ids));
@@ -47,8 +58,10 @@ Status ReadHead(CheckRun& run) {
   run.result.incarnation = run.life.incarnation();
   run.result.txn = run.commit.txn();
   if (run.commit.durable() > run.commit.txn()) {
-    run.Problem("transactions", CommitKey(), fmt::format("transaction {} was durable, and the last one is {}: the end is missing",
-                                                         run.commit.durable(), run.commit.txn()), "restore a backup");
+    run.Problem("transactions", CommitKey(),
+                fmt::format("transaction {} was durable, and the last one is {}: the end is missing",
+                            run.commit.durable(), run.commit.txn()),
+                "restore a backup");
   }
   return {};
 }

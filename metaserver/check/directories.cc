@@ -25,25 +25,31 @@ bool IsName(std::string_view name) {
 }
 
 // Adds its entries, and its directories, to the counts.
-Status CheckBucket(CheckRun& run, const Key& key, const pb::DentryBucket& bucket, uint64_t* entries, uint64_t* directories) {
+Status CheckBucket(CheckRun& run, const Key& key, const pb::DentryBucket& bucket, uint64_t* entries,
+                   uint64_t* directories) {
   std::set<std::string_view> names;
   int64_t last = -1;
   if (bucket.entries().empty()) run.Problem(kName, key, "there is a record without entries", kNext);
   for (const pb::DentryRecord& entry : bucket.entries()) {
     if (!IsName(entry.name())) run.Problem(kName, key, "an entry has a name that no file can have", kNext);
     if (BucketOf(run, entry.name()) != key.number(1)) {
-      run.Problem(kName, key, fmt::format("\"{}\" stands under the hash of another name: it can't be found", entry.name()), kNext);
+      run.Problem(kName, key,
+                  fmt::format("\"{}\" stands under the hash of another name: it can't be found", entry.name()), kNext);
     }
     if (entry.collision() > 255 || static_cast<int64_t>(entry.collision()) <= last) {
-      run.Problem(kName, key, fmt::format("\"{}\": its collision number {} is not above the one before", entry.name(),
-                                          entry.collision()), kNext);
+      run.Problem(
+          kName, key,
+          fmt::format("\"{}\": its collision number {} is not above the one before", entry.name(), entry.collision()),
+          kNext);
     }
     last = entry.collision();
-    if (!names.insert(entry.name()).second) run.Problem(kName, key, fmt::format("\"{}\" is there twice", entry.name()), kNext);
+    if (!names.insert(entry.name()).second)
+      run.Problem(kName, key, fmt::format("\"{}\" is there twice", entry.name()), kNext);
     ++*entries;
     *directories += S_ISDIR(entry.type());
     ++run.result.names;
-    TRY(run.AddName(InodeId(entry.inode()), InodeId(key.number(0)), key.number(1) | (entry.collision() & 0xff), entry.type()));
+    TRY(run.AddName(InodeId(entry.inode()), InodeId(key.number(0)), key.number(1) | (entry.collision() & 0xff),
+                    entry.type()));
   }
   return {};
 }
@@ -57,8 +63,8 @@ void CheckCounts(CheckRun& run, const Key& key, const pb::InodeRecord& inode, ui
   if (inode.nlink() != 2 + directories) {
     run.Mendable("directory_links", key,
                  fmt::format("the directory counts {} links, {} is right (2 and one for each of {} directories in it)",
-                             inode.nlink(), 2 + directories, directories), key,
-                 CheckRun::Edit<pb::InodeRecord>([directories](pb::InodeRecord& r) {
+                             inode.nlink(), 2 + directories, directories),
+                 key, CheckRun::Edit<pb::InodeRecord>([directories](pb::InodeRecord& r) {
                    r.set_nlink(2 + static_cast<uint32_t>(directories));
                  }));
   }
@@ -75,7 +81,8 @@ Status CheckDirectories(CheckRun& run) {
     bool is_inode = inode.valid() && inode.key().number(0) == id;
     bool is_directory = is_inode && S_ISDIR(inode.record().mode());
     if (!is_directory && entry.valid() && entry.key().number(0) == id) {
-      run.Problem(kName, entry.key(), is_inode ? "entries of something that is no directory" : "entries of a directory that does not exist",
+      run.Problem(kName, entry.key(),
+                  is_inode ? "entries of something that is no directory" : "entries of a directory that does not exist",
                   kNext);
     }
     uint64_t entries = 0, directories = 0;

@@ -17,17 +17,22 @@ struct Map {
 
 Status CheckExtent(CheckRun& run, const Key& key, const pb::ExtentRecord& extent, Map* map) {
   ++map->extents;
-  if (key.number(1) >= kMaxFileSize / kChunkSize) run.Problem("extents", key, "behind the largest size of a file", kNext);
+  if (key.number(1) >= kMaxFileSize / kChunkSize)
+    run.Problem("extents", key, "behind the largest size of a file", kNext);
   TRY_ASSIGN(auto chunk, run.Get<pb::ChunkRecord>(ChunkKey(ChunkId(extent.chunk()))));
   if (!chunk) {
-    run.Problem("extents", key, fmt::format("it names chunk {:x}, which has no record: these 64 MiB of the file are lost",
-                                            extent.chunk()), "restore a backup, or remove the file");
+    run.Problem(
+        "extents", key,
+        fmt::format("it names chunk {:x}, which has no record: these 64 MiB of the file are lost", extent.chunk()),
+        "restore a backup, or remove the file");
     return {};
   }
   map->written += chunk->written();
   if (chunk->inode() != key.number(0) || chunk->index() != key.number(1)) {
-    run.Problem("extents", key, fmt::format("chunk {:x} belongs to inode {:x}, index {}", extent.chunk(), chunk->inode(),
-                                            chunk->index()), kNext);
+    run.Problem(
+        "extents", key,
+        fmt::format("chunk {:x} belongs to inode {:x}, index {}", extent.chunk(), chunk->inode(), chunk->index()),
+        kNext);
   }
   return {};
 }
@@ -44,7 +49,8 @@ void CheckCounts(CheckRun& run, const Key& key, const pb::InodeRecord& inode, co
   }
   if (inode.written_chunks() != map.written) {
     uint64_t count = map.written;
-    run.Mendable("extents", key, fmt::format("the file counts {} written chunks and has {}", inode.written_chunks(), count), key,
+    run.Mendable("extents", key,
+                 fmt::format("the file counts {} written chunks and has {}", inode.written_chunks(), count), key,
                  CheckRun::Edit<pb::InodeRecord>([count](pb::InodeRecord& r) { r.set_written_chunks(count); }));
   }
 }
@@ -52,7 +58,8 @@ void CheckCounts(CheckRun& run, const Key& key, const pb::InodeRecord& inode, co
 // Of an inode that is gone: a background worker drops them.
 Status CheckReaped(CheckRun& run, const Key& key, uint64_t id) {
   TRY_ASSIGN(auto reap, run.Get<pb::ReapRecord>(ReapKey(InodeId(id))));
-  if (!reap) run.Problem("extents", key, "chunks of a file that does not exist, and that nobody is going to drop", kNext);
+  if (!reap)
+    run.Problem("extents", key, "chunks of a file that does not exist, and that nobody is going to drop", kNext);
   return {};
 }
 

@@ -12,7 +12,8 @@ constexpr const char* kNext = "restore a backup, or ask with this output";
 constexpr int kMaxDepth = 100000;
 
 bool IsKnownType(uint32_t mode) {
-  return S_ISREG(mode) || S_ISDIR(mode) || S_ISLNK(mode) || S_ISFIFO(mode) || S_ISSOCK(mode) || S_ISCHR(mode) || S_ISBLK(mode);
+  return S_ISREG(mode) || S_ISDIR(mode) || S_ISLNK(mode) || S_ISFIFO(mode) || S_ISSOCK(mode) || S_ISCHR(mode) ||
+         S_ISBLK(mode);
 }
 
 // A directory with a name reaches the root.
@@ -43,18 +44,21 @@ Status CheckParents(CheckRun& run, const Key& key, const pb::InodeRecord& inode)
 
 Status CheckInode(CheckRun& run, const Key& key, const pb::InodeRecord& inode) {
   const uint64_t id = key.number(0);
-  if (!IsKnownType(inode.mode())) run.Problem("inodes", key, fmt::format("its mode {:o} is of no type", inode.mode()), kNext);
+  if (!IsKnownType(inode.mode()))
+    run.Problem("inodes", key, fmt::format("its mode {:o} is of no type", inode.mode()), kNext);
   if (id != kRootInode.value && !IdWasGiven(run, id, run.ids.inode())) {
     run.Problem("ids", key, "its number was never given, and may be given again", kNext);
   }
   if (S_ISLNK(inode.mode()) && (inode.target().empty() || inode.target().size() != inode.size())) {
     run.Problem("inodes", key, "a symbolic link whose target has another length than its size", kNext);
   }
-  if (S_ISREG(inode.mode()) && inode.size() > kMaxFileSize) run.Problem("sizes", key, "larger than a file can be", kNext);
+  if (S_ISREG(inode.mode()) && inode.size() > kMaxFileSize)
+    run.Problem("sizes", key, "larger than a file can be", kNext);
   TRY_ASSIGN(auto xattrs, run.Get<pb::XattrsRecord>(XattrsKey(InodeId(id))));
   if (inode.has_xattrs() != xattrs.has_value()) {
     bool has = xattrs.has_value();
-    run.Mendable("xattrs", key, has ? "it has xattrs and does not know of them" : "it counts on xattrs that are not there", key,
+    run.Mendable("xattrs", key,
+                 has ? "it has xattrs and does not know of them" : "it counts on xattrs that are not there", key,
                  CheckRun::Edit<pb::InodeRecord>([has](pb::InodeRecord& r) { r.set_has_xattrs(has); }));
   }
   if (inode.nlink() == 0) {

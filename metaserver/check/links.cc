@@ -33,7 +33,8 @@ void CheckDirectory(CheckRun& run, const Key& key, const pb::InodeRecord& inode,
     run.Problem("links", key, fmt::format("a directory with {} names", names.count), kNext);
   } else if (names.count == 1 && names.parent.value != inode.parent()) {
     uint64_t parent = names.parent.value;
-    run.Mendable("parents", key, fmt::format("its name is in directory {:x}, its parent is {:x}", parent, inode.parent()), key,
+    run.Mendable("parents", key,
+                 fmt::format("its name is in directory {:x}, its parent is {:x}", parent, inode.parent()), key,
                  CheckRun::Edit<pb::InodeRecord>([parent](pb::InodeRecord& r) { r.set_parent(parent); }));
   }
 }

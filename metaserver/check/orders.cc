@@ -10,8 +10,8 @@ namespace {
 Result<bool> InRecord(CheckRun& run, const Key& key) {
   TRY_ASSIGN(auto chunk, run.Get<pb::ChunkRecord>(ChunkKey(ChunkId(key.number(1)))));
   return chunk && std::ranges::any_of(chunk->replicas(), [&](const pb::ReplicaRecord& r) {
-    return r.server() == key.number(0) && r.instance() == key.number(2);
-  });
+           return r.server() == key.number(0) && r.instance() == key.number(2);
+         });
 }
 
 std::string Nothing(const std::string&) { return {}; }
@@ -23,14 +23,17 @@ Status CheckOrders(CheckRun& run) {
   for (; drop.valid(); drop.Next()) {
     TRY(run.Step());
     TRY_ASSIGN(bool in_record, InRecord(run, drop.key()));
-    if (in_record) run.Mendable("drops", drop.key(), "a replica that its chunk counts on is going to be dropped", drop.key(), Nothing);
+    if (in_record)
+      run.Mendable("drops", drop.key(), "a replica that its chunk counts on is going to be dropped", drop.key(),
+                   Nothing);
   }
   TRY(drop.status());
   Cursor<pb::UnknownRecord> unknown(run, Key(KeyKind::kUnknown));
   for (; unknown.valid(); unknown.Next()) {
     TRY(run.Step());
     TRY_ASSIGN(bool in_record, InRecord(run, unknown.key()));
-    if (in_record) run.Mendable("unknown", unknown.key(), "it is kept as unknown, and its chunk has it", unknown.key(), Nothing);
+    if (in_record)
+      run.Mendable("unknown", unknown.key(), "it is kept as unknown, and its chunk has it", unknown.key(), Nothing);
   }
   return unknown.status();
 }

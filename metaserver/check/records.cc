@@ -1,6 +1,6 @@
 // Every key is of a known kind with the right numbers, and its value can be parsed.
-#include <google/protobuf/message_lite.h>
 #include <fmt/format.h>
+#include <google/protobuf/message_lite.h>
 
 #include <map>
 
@@ -45,7 +45,8 @@ const std::map<KeyKind, Form>& Forms() {
 
 std::string Hex(const leveldb::Slice& bytes) {
   std::string text;
-  for (size_t i = 0; i < std::min<size_t>(bytes.size(), 40); ++i) text += fmt::format("{:02x}", static_cast<uint8_t>(bytes[i]));
+  for (size_t i = 0; i < std::min<size_t>(bytes.size(), 40); ++i)
+    text += fmt::format("{:02x}", static_cast<uint8_t>(bytes[i]));
   return text;
 }
 

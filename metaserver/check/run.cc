@@ -46,8 +46,8 @@ void CheckRun::Mendable(const char* check, const Key& where, std::string what, c
 }
 
 Status CheckRun::AddName(InodeId inode, InodeId parent, uint64_t cookie, uint32_t type) {
-  leveldb::Status put = scratch_->Put(leveldb::WriteOptions(), BigEndian({inode.value, parent.value, cookie}),
-                                      BigEndian({type}));
+  leveldb::Status put =
+      scratch_->Put(leveldb::WriteOptions(), BigEndian({inode.value, parent.value, cookie}), BigEndian({type}));
   if (!put.ok()) return Fail(ErrorCode::kIo, "writing scratch data of the check: " + put.ToString());
   return {};
 }

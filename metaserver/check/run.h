@@ -18,7 +18,8 @@
 
 namespace shoal::meta {
 
-// A change that mends a record: gets what stands there now (empty: nothing), says what shall stand there (empty: nothing).
+// A change that mends a record: gets what stands there now (empty: nothing), says what shall stand there (empty:
+// nothing).
 using Mend = std::function<std::string(const std::string& value)>;
 
 // How far a check has come; written by its thread, read by any.
@@ -44,9 +45,10 @@ struct CheckResult {
   uint64_t inodes = 0, names = 0, chunks = 0, replicas = 0;
 };
 
+class CheckRun;
+
 // All records of one kind (or of one kind and first number), in the order of their keys. A record that can't be parsed
 // is passed over: CheckRecords tells of it. One thread; the run outlives it.
-class CheckRun;
 template <typename T>
 class Cursor {
  public:

@@ -8,7 +8,8 @@ namespace shoal::meta {
 Status CheckTotals(CheckRun& run) {
   auto compare = [&](const char* what, int64_t recorded, int64_t counted, void (pb::CommitRecord::*set)(int64_t)) {
     if (recorded == counted) return;
-    run.Mendable("totals", CommitKey(), fmt::format("{} {} are recorded, {} are there", recorded, what, counted), CommitKey(),
+    run.Mendable("totals", CommitKey(), fmt::format("{} {} are recorded, {} are there", recorded, what, counted),
+                 CommitKey(),
                  CheckRun::Edit<pb::CommitRecord>([set, counted](pb::CommitRecord& r) { (r.*set)(counted); }));
   };
   compare("inodes", run.commit.inodes(), run.inodes, &pb::CommitRecord::set_inodes);

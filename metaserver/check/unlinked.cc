@@ -15,9 +15,11 @@ Status CheckOrphans(CheckRun& run) {
     TRY(run.Step());
     TRY_ASSIGN(auto inode, run.Get<pb::InodeRecord>(InodeKey(InodeId(orphan.key().number(0)))));
     if (!inode) {
-      run.Mendable("orphans", orphan.key(), "there is no such inode", orphan.key(), [](const std::string&) { return std::string(); });
+      run.Mendable("orphans", orphan.key(), "there is no such inode", orphan.key(),
+                   [](const std::string&) { return std::string(); });
     } else if (inode->nlink() > 0) {
-      run.Mendable("orphans", orphan.key(), "it has a name", orphan.key(), [](const std::string&) { return std::string(); });
+      run.Mendable("orphans", orphan.key(), "it has a name", orphan.key(),
+                   [](const std::string&) { return std::string(); });
     }
   }
   return orphan.status();

@@ -9,7 +9,8 @@ Status CheckXattrs(CheckRun& run) {
     TRY(run.Step());
     TRY_ASSIGN(auto inode, run.Get<pb::InodeRecord>(InodeKey(InodeId(xattrs.key().number(0)))));
     if (inode) continue;
-    run.Mendable("xattrs", xattrs.key(), "there is no such inode", xattrs.key(), [](const std::string&) { return std::string(); });
+    run.Mendable("xattrs", xattrs.key(), "there is no such inode", xattrs.key(),
+                 [](const std::string&) { return std::string(); });
   }
   return xattrs.status();
 }

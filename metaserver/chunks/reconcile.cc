@@ -57,7 +57,8 @@ Task<void> Reconciler::Recover(ChunkId chunk) {
   if (looked && pending) {
     Task<Status> recover = state_.recovery->Recover(request);
     Status recovered = co_await recover;
-    if (!recovered) LogWarning("chunk {:x}: its newer version is taken in later: {}", chunk.value, ToString(recovered.error()));
+    if (!recovered)
+      LogWarning("chunk {:x}: its newer version is taken in later: {}", chunk.value, ToString(recovered.error()));
   }
   --running_;
 }

@@ -14,11 +14,16 @@ constexpr size_t kPage = 1000, kBatch = 256;
 
 const char* Describe(uint32_t why) {
   switch (static_cast<KeptBecause>(why)) {
-    case KeptBecause::kNoRecord: return "no file has its chunk";
-    case KeptBecause::kNewer: return "newer than its record";
-    case KeptBecause::kOlder: return "older than its record, from before the restore";
-    case KeptBecause::kSpare: return "was replaced, but no good one is in reach";
-    case KeptBecause::kMoved: return "its record has it at another server";
+    case KeptBecause::kNoRecord:
+      return "no file has its chunk";
+    case KeptBecause::kNewer:
+      return "newer than its record";
+    case KeptBecause::kOlder:
+      return "older than its record, from before the restore";
+    case KeptBecause::kSpare:
+      return "was replaced, but no good one is in reach";
+    case KeptBecause::kMoved:
+      return "its record has it at another server";
   }
   return "unknown";
 }
@@ -27,9 +32,8 @@ const char* Describe(uint32_t why) {
 
 void UnknownReplicas::Register() {
   state_.context.driver->OnTask<pb::MetaUnknownRequest, pb::MetaUnknownResponse>(
-      pb::META_UNKNOWN, [this](CallInfo info, const pb::MetaUnknownRequest& request, pb::MetaUnknownResponse& response) {
-        return List(std::move(info), request, response);
-      });
+      pb::META_UNKNOWN, [this](CallInfo info, const pb::MetaUnknownRequest& request,
+                               pb::MetaUnknownResponse& response) { return List(std::move(info), request, response); });
 }
 
 Result<bool> UnknownReplicas::Keep(View& view, ServerId server, const pb::ReplicaReport& replica, KeptBecause why) {
@@ -64,7 +68,8 @@ void UnknownReplicas::Tick() {
 Task<void> UnknownReplicas::Run() {
   Task<Status> drop = DropExpired();
   Status dropped = co_await drop;
-  if (!dropped && !state_.stopping()) LogWarning("dropping replicas that were kept aside: {}", ToString(dropped.error()));
+  if (!dropped && !state_.stopping())
+    LogWarning("dropping replicas that were kept aside: {}", ToString(dropped.error()));
   running_ = false;
 }
 
@@ -72,9 +77,8 @@ Status UnknownReplicas::Drop(View& view, const Key& key, int64_t before_ns) {
   TRY_ASSIGN(const pb::UnknownRecord* record, view.Get<pb::UnknownRecord>(key));
   TRY_ASSIGN(const pb::ChunkRecord* chunk, view.GetChunk(ChunkId(key.number(1))));
   if (!record || record->since_ns() > before_ns) return {};
-  bool in_use = chunk && std::ranges::any_of(chunk->replicas(), [&](const pb::ReplicaRecord& r) {
-    return r.instance() == key.number(2);
-  });
+  bool in_use = chunk && std::ranges::any_of(chunk->replicas(),
+                                             [&](const pb::ReplicaRecord& r) { return r.instance() == key.number(2); });
   uint32_t version = record->version();
   view.Delete(key);
   if (in_use) return {};
@@ -101,7 +105,8 @@ Task<Status> UnknownReplicas::DropExpired() {
     Result<Store::ScanResult> found = co_await scan;
     if (!found) co_return Fail(found.error());
     std::function<Status(View&)> op = [&](View& view) -> Status {
-      for (const ScannedRecord& record : found->records) view.Want<pb::ChunkRecord>(ChunkKey(ChunkId(record.key.number(1))));
+      for (const ScannedRecord& record : found->records)
+        view.Want<pb::ChunkRecord>(ChunkKey(ChunkId(record.key.number(1))));
       for (const ScannedRecord& record : found->records) {
         TRY(Drop(view, record.key, before));
       }
@@ -145,7 +150,8 @@ Task<Result<TxnId>> UnknownReplicas::List(CallInfo, const pb::MetaUnknownRequest
   }
   response.set_next(std::string(found->next.view()));
   const MetaContext& context = state_.context;
-  response.set_keep_seconds(static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::seconds>(context.options.keep_unknown).count()));
+  response.set_keep_seconds(
+      static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::seconds>(context.options.keep_unknown).count()));
   response.set_restored_incarnation(context.life.restored_incarnation);
   response.set_restored_ns(context.life.restored_ns);
   for (const std::string& name : state_.reconciler->WaitingFor()) response.add_waiting_for(name);

@@ -1,10 +1,10 @@
 // The backup's file: what is damaged is recognised, and nothing is left half done.
-#include "metaserver/backup/format.h"
-
 #include <gtest/gtest.h>
 
 #include <filesystem>
 #include <fstream>
+
+#include "metaserver/backup/format.h"
 
 namespace shoal::meta {
 namespace {
@@ -104,7 +104,8 @@ TEST_F(BackupFileTest, SwappedDoubledAndMissingRecordsAreRecognised) {
   ASSERT_TRUE((*writer)->Finish());
   std::string bytes = Bytes();
   const size_t head = 128, record = 16 + 14 + 9;
-  std::string a = bytes.substr(head, record), b = bytes.substr(head + record, record), rest = bytes.substr(head + 2 * record);
+  std::string a = bytes.substr(head, record), b = bytes.substr(head + record, record),
+              rest = bytes.substr(head + 2 * record);
   std::string begin = bytes.substr(0, head);
   EXPECT_EQ(*ReadAll(Put(begin + a + b + rest)), 3u);
   EXPECT_FALSE(ReadAll(Put(begin + b + a + rest)));

@@ -104,11 +104,13 @@ TEST_F(CheckTest, DirectoryLinks) {
   ExpectMended({"directory_links"});
 }
 TEST_F(CheckTest, ANameUnderAnotherHash) {
-  Change<pb::DentryBucket>(DentryKey(InodeId(1), Bucket("file")), [](auto& r) { r.mutable_entries(0)->set_name("felt"); });
+  Change<pb::DentryBucket>(DentryKey(InodeId(1), Bucket("file")),
+                           [](auto& r) { r.mutable_entries(0)->set_name("felt"); });
   ExpectFound({"directory_entries"});
 }
 TEST_F(CheckTest, CollisionNumbersOutOfOrder) {
-  Change<pb::DentryBucket>(DentryKey(InodeId(1), Bucket("file")), [](auto& r) { r.mutable_entries(0)->set_collision(300); });
+  Change<pb::DentryBucket>(DentryKey(InodeId(1), Bucket("file")),
+                           [](auto& r) { r.mutable_entries(0)->set_collision(300); });
   ExpectFound({"directory_entries"});
 }
 TEST_F(CheckTest, ANameThatIsThereTwice) {
@@ -137,7 +139,8 @@ TEST_F(CheckTest, AnInodeWithoutAName) {
   ExpectFound({"directory_entries", "links"});
 }
 TEST_F(CheckTest, ATypeThatIsNotTheInodes) {
-  Change<pb::DentryBucket>(DentryKey(InodeId(1), Bucket("link")), [](auto& r) { r.mutable_entries(0)->set_type(S_IFIFO); });
+  Change<pb::DentryBucket>(DentryKey(InodeId(1), Bucket("link")),
+                           [](auto& r) { r.mutable_entries(0)->set_type(S_IFIFO); });
   ExpectFound({"links"});
 }
 TEST_F(CheckTest, ParentOfADirectory) {

@@ -253,7 +253,8 @@ TEST_F(LivesTest, ASnapshotThatWasGivenUpIsNamed) {
   ASSERT_TRUE(h.Call<pb::MetaBackupCloseResponse>(pb::META_BACKUP_CLOSE, close));
   EXPECT_EQ(CodeOf(ReadSnapshot(h, snapshot)), ErrorCode::kNotFound);
   for (int i = 0; i < 8; ++i) OpenSnapshot();
-  EXPECT_EQ(CodeOf(h.Call<pb::MetaBackupOpenResponse>(pb::META_BACKUP_OPEN, pb::MetaBackupOpenRequest())), ErrorCode::kBusy);
+  EXPECT_EQ(CodeOf(h.Call<pb::MetaBackupOpenResponse>(pb::META_BACKUP_OPEN, pb::MetaBackupOpenRequest())),
+            ErrorCode::kBusy);
 }
 
 TEST_F(LivesTest, AServingStateIsChecked) {
