@@ -47,7 +47,7 @@ TEST_F(ServerTest, AnotherClustersMetaserverIsRefusedByName) {
 
 // ---- restores of the metadata ----
 
-class RestoredMetaTest : public ClusterTest {
+class RestoredMetaTest : public test::ClusterTest {
  protected:
   RestoredMetaTest() : ClusterTest(1) {}
   // Another metaserver takes the place of the one before.
