@@ -11,6 +11,7 @@
 
 #include "common/daemon/server_main.h"
 #include "common/proto/admin.pb.h"
+#include "common/proto/meta.pb.h"
 #include "metaserver/backup/format.h"
 #include "metaserver/backup/state_db.h"
 #include "tools/cli/meta/connection.h"
