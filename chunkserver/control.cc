@@ -116,8 +116,13 @@ Task<Status> Control::Register(std::shared_ptr<Connection> connection) {
   request.set_rack(self_.rack);
   request.set_version(self_.version);
   request.set_start_id(self_.start_id);
-  request.set_incarnation(node_.control.incarnation.load());
+  uint32_t incarnation = std::max(self_.incarnation, node_.control.incarnation.load());
+  request.set_incarnation(incarnation);
   request.set_txn(node_.control.txn.load());
+  if (incarnation == self_.incarnation) {  // else it is new, and nothing more is known of it
+    request.set_life(self_.life);
+    request.set_durable_txn(durable_txn_);
+  }
   for (const auto& disk : node_.store->disks()) *request.add_disks() = disk->Report();
   int64_t sent = ServerLease::NowNs();
   Payload nothing;
@@ -125,17 +130,8 @@ Task<Status> Control::Register(std::shared_ptr<Connection> connection) {
                                                         kRegisterTimeout);
   if (!reply) co_return Fail(std::move(reply).error());
   const pb::RegisterResponse& response = reply->message;
-  if (!self_.cluster_uuid.empty() && response.cluster_uuid() != self_.cluster_uuid) {
-    co_return Fail(ErrorCode::kWrongCluster,
-                   fmt::format("the data directories belong to cluster {}, the metaserver serves cluster {}",
-                               self_.cluster_uuid, response.cluster_uuid()));
-  }
-  if (self_.cluster_uuid.empty()) {
-    if (response.cluster_uuid().empty()) co_return Fail(ErrorCode::kBadMessage, "the metaserver names no cluster");
-    std::string uuid = response.cluster_uuid();
-    CO_TRY(co_await callbacks_.joined(uuid));
-    self_.cluster_uuid = uuid;
-  }
+  CO_TRY(CheckMetaserver(response, connection->peer()));
+  CO_TRY(co_await Join(&response));
   server_ = response.server();
   registered_ = connection;
   told_.clear();
@@ -144,6 +140,51 @@ Task<Status> Control::Register(std::shared_ptr<Connection> connection) {
   // Said before it serves, so that no one who finds it serving reads the state of before.
   SetState(fmt::format("registered as server {} of cluster {} at {}", server_, self_.cluster_uuid, connection->peer()), false);
   if (!stopping_) node_.lease.RenewedAt(sent, response.lease_ms());
+  co_return Status();
+}
+
+// Whether it is the one of this cluster, and of the newest state that this server knows of.
+Status Control::CheckMetaserver(const pb::RegisterResponse& response, const std::string& peer) const {
+  if (!self_.cluster_uuid.empty() && response.cluster_uuid() != self_.cluster_uuid) {
+    return Fail(ErrorCode::kWrongCluster,
+                fmt::format("the data directories belong to cluster {}, the metaserver serves cluster {}",
+                            self_.cluster_uuid, response.cluster_uuid()));
+  }
+  if (self_.cluster_uuid.empty() && response.cluster_uuid().empty()) {
+    return Fail(ErrorCode::kBadMessage, "the metaserver names no cluster");
+  }
+  if (response.incarnation() < self_.incarnation) {
+    return Fail(ErrorCode::kOldIncarnation,
+                fmt::format("the metaserver {} has incarnation {}, but {} has been seen: it was replaced or restored, stop it", peer,
+                            response.incarnation(), self_.incarnation));
+  }
+  if (response.incarnation() > self_.incarnation) return {};
+  if (response.life() != self_.life) {
+    return Fail(ErrorCode::kOldIncarnation,
+                fmt::format("the metaserver {} was restored as incarnation {}, which this cluster has had before: restore again "
+                            "with --incarnation-above {}", peer, response.incarnation(), self_.incarnation));
+  }
+  if (response.last_txn() != 0 && response.last_txn() < durable_txn_) {
+    return Fail(ErrorCode::kOldIncarnation,
+                fmt::format("the metaserver {} ends at transaction {}, but {} was durable: it has an older copy of the state; "
+                            "bring one in with `shoal meta restore` only", peer, response.last_txn(), durable_txn_));
+  }
+  return {};
+}
+
+// What is new of the cluster is durable before this server serves under it.
+Task<Status> Control::Join(const pb::RegisterResponse* response) {
+  bool first = self_.cluster_uuid.empty();
+  bool newer = response->incarnation() > self_.incarnation;
+  if (newer) durable_txn_ = 0;
+  durable_txn_ = std::max(durable_txn_, response->durable_txn());
+  if (first || (newer && response->life() != 0)) {
+    DirectoryIdentity identity{self_.server_uuid, response->cluster_uuid(), response->incarnation(), response->life()};
+    CO_TRY(co_await callbacks_.joined(identity));
+  }
+  self_.cluster_uuid = response->cluster_uuid();
+  self_.incarnation = response->incarnation();
+  self_.life = response->life();
   co_return Status();
 }
 
@@ -203,6 +244,7 @@ Task<Status> Control::Heartbeat(std::shared_ptr<Connection> connection, bool* se
   if (!reply) co_return Fail(std::move(reply).error());
   if (!stopping_) node_.lease.RenewedAt(sent, reply->message.lease_ms());
   *send_inventory = reply->message.send_inventory();
+  durable_txn_ = std::max(durable_txn_, reply->message.durable_txn());
   co_return Status();
 }
 

@@ -14,6 +14,10 @@
 #include "common/event_loop.h"
 #include "common/rpc/rpc.h"
 
+namespace shoal::pb {
+class RegisterResponse;
+}
+
 namespace shoal {
 
 // What a server says of itself when it registers. A plain value.
@@ -26,6 +30,9 @@ struct Registration {
   std::string rack;
   std::string version;    // of the program
   uint64_t start_id = 0;  // of this process
+  // Of the metadata: the highest incarnation that was seen before, and its id (0: never restored).
+  uint32_t incarnation = 0;
+  uint64_t life = 0;
 };
 
 // Registers, sends heartbeats and with them renews the lease, reports bad replicas (all of them at each
@@ -39,8 +46,9 @@ class Control {
 
   // What it calls, on the loop. Plain values.
   struct Callbacks {
-    // With the uuid of the cluster, at the first registration of a server that belonged to none.
-    std::function<Task<Status>(std::string)> joined;
+    // With what is new, to be made durable: the uuid of the cluster at the first registration of a server that belonged to
+    // none; a higher incarnation.
+    std::function<Task<Status>(DirectoryIdentity)> joined;
     std::function<void()> connected;  // at each new connection
     // After each try to register. An error: every metaserver has refused for good, and no more is tried.
     std::function<void(const Status&)> tried;
@@ -60,6 +68,8 @@ class Control {
   Task<void> Run();
   bool RefusedForGood(const Error& why);
   Task<Status> Register(std::shared_ptr<Connection> connection);
+  Status CheckMetaserver(const pb::RegisterResponse& response, const std::string& peer) const;
+  Task<Status> Join(const pb::RegisterResponse* response);
   Task<void> Serve(std::shared_ptr<Connection> connection);
   void Leave(Connection& connection, Error why);
   Task<Status> Heartbeat(std::shared_ptr<Connection> connection, bool* send_inventory);
@@ -80,6 +90,7 @@ class Control {
   std::vector<std::unique_ptr<Channel>> channels_;
   Callbacks callbacks_;
   size_t refusals_ = 0;  // for good, one after the other
+  uint64_t durable_txn_ = 0;  // of self_.incarnation: what a metaserver has told to be durable
   TaskGroup tasks_;
   std::shared_ptr<OneShot<bool>> nap_;
   bool stopping_ = false;

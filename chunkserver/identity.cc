@@ -15,8 +15,10 @@ constexpr int kDirectoryFormat = 1;
 }  // namespace
 
 std::string DirectoryIdentity::Encode() const {
-  return fmt::format("{}\nformat {}\nserver {}\ncluster {}\n", kTitle, kDirectoryFormat, server_uuid,
-                     cluster_uuid.empty() ? "-" : cluster_uuid);
+  std::string text = fmt::format("{}\nformat {}\nserver {}\ncluster {}\n", kTitle, kDirectoryFormat, server_uuid,
+                                 cluster_uuid.empty() ? "-" : cluster_uuid);
+  if (life != 0) text += fmt::format("incarnation {} {:x}\n", incarnation, life);
+  return text;
 }
 
 Result<DirectoryIdentity> DirectoryIdentity::Decode(const std::string& text) {
@@ -34,6 +36,11 @@ Result<DirectoryIdentity> DirectoryIdentity::Decode(const std::string& text) {
   }
   if (!good || format < 1) return Fail(ErrorCode::kCorrupt, "it is not readable as a data directory's identity");
   if (identity.cluster_uuid == "-") identity.cluster_uuid.clear();
+  std::string word;
+  if (!(in >> word) || word != "incarnation") return identity;
+  if (!(in >> identity.incarnation >> std::hex >> identity.life) || identity.life == 0) {
+    return Fail(ErrorCode::kCorrupt, "its incarnation is not readable");
+  }
   return identity;
 }
 

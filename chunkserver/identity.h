@@ -10,10 +10,13 @@
 namespace shoal {
 
 // The content of DIR/identity, a text file: "shoal data directory", "format 1", "server UUID", "cluster UUID" (the last
-// is "-" until the first registration), one a line. A plain value.
+// is "-" until the first registration), and once the metadata was restored "incarnation N LIFE" (the highest that was seen,
+// and its id), one a line. A plain value.
 struct DirectoryIdentity {
   std::string server_uuid;
   std::string cluster_uuid;  // empty: none yet
+  uint32_t incarnation = 0;
+  uint64_t life = 0;
 
   std::string Encode() const;
   static Result<DirectoryIdentity> Decode(const std::string& text);

@@ -69,6 +69,8 @@ Result<Candidate> Examine(Files& files, const DataDirectory& directory) {
 Result<DirectoryIdentity> CommonIdentity(const std::vector<Candidate>& candidates) {
   const Candidate* first = nullptr;
   std::string cluster, cluster_from;
+  uint32_t incarnation = 0;
+  uint64_t life = 0;
   for (const Candidate& c : candidates) {
     if (!c.identity) continue;
     if (!first) first = &c;
@@ -76,6 +78,10 @@ Result<DirectoryIdentity> CommonIdentity(const std::vector<Candidate>& candidate
       return Fail(ErrorCode::kWrongCluster,
                   fmt::format("the data directory {} belongs to server {}, but {} to server {}: give each its own directories",
                               c.directory.path, c.identity->server_uuid, first->directory.path, first->identity->server_uuid));
+    }
+    if (c.identity->incarnation > incarnation) {
+      incarnation = c.identity->incarnation;
+      life = c.identity->life;
     }
     const std::string& uuid = c.identity->cluster_uuid;
     if (!uuid.empty() && !cluster.empty() && uuid != cluster) {
@@ -87,7 +93,7 @@ Result<DirectoryIdentity> CommonIdentity(const std::vector<Candidate>& candidate
       cluster_from = c.directory.path;
     }
   }
-  return DirectoryIdentity{first ? first->identity->server_uuid : RandomUuid(), cluster};
+  return DirectoryIdentity{first ? first->identity->server_uuid : RandomUuid(), cluster, incarnation, life};
 }
 
 }  // namespace

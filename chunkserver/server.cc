@@ -54,7 +54,7 @@ class ChunkServer::Impl {
   void NoteTry(const Status& status);
   Error Explain(const Error& refusal) const;
   void MakeLoops();
-  Task<Status> Join(std::string cluster);
+  Task<Status> Join(DirectoryIdentity identity);
   void AddGauges();
 
   std::mutex mutex_;  // guards what follows
@@ -91,6 +91,7 @@ Status ChunkServer::Impl::OpenStore() {
   // Clients and other servers of another cluster are refused from the start, once it is known whose this one is.
   node_.network.cluster_uuid = identity_.cluster_uuid;
   node_.control.cluster_uuid = identity_.cluster_uuid;
+  node_.control.incarnation = identity_.incarnation;  // a metaserver of an earlier one is refused
   auto sink = [this](const pb::ReplicaReport&, const Error&) {
     if (control_) control_->ReportBad();
   };
@@ -126,7 +127,7 @@ Status ChunkServer::Impl::Start() {
   if (options_.advertise.host.empty() || address.port == 0) address.port = server_->port();
   std::random_device random;
   Registration self{identity_.server_uuid, identity_.cluster_uuid, options_.name, address.ToString(), options_.host,
-                    options_.rack, options_.version, (uint64_t{random()} << 32 | random()) | 1};
+                    options_.rack, options_.version, (uint64_t{random()} << 32 | random()) | 1, identity_.incarnation, identity_.life};
   EventLoop& loop = *loops_.back();
   control_ = std::make_unique<Control>(loop, node_, self, options_.metaservers, dispatcher_, options_.heartbeat);
   started_ = true;
@@ -137,7 +138,7 @@ Status ChunkServer::Impl::Start() {
   loop.Sync([this] {
     scrubber_->Start();
     Service* orders = services_.back().get();
-    control_->Start({.joined = [this](std::string cluster) { return Join(std::move(cluster)); },
+    control_->Start({.joined = [this](DirectoryIdentity identity) { return Join(std::move(identity)); },
                      .connected = [orders] { orders->ForgetOrders(); },
                      .tried = [this](const Status& status) { NoteTry(status); }});
   });
@@ -173,17 +174,18 @@ Error ChunkServer::Impl::Explain(const Error& refusal) const {
                                     directories, identity_.cluster_uuid, options_.metaservers.front().ToString(), refusal.message)};
 }
 
-// The first registration: the data directories belong to that cluster from now on.
-Task<Status> ChunkServer::Impl::Join(std::string cluster) {
-  DirectoryIdentity identity{identity_.server_uuid, cluster};
+// The first registration: the data directories belong to that cluster from now on. Or the metadata was restored: no
+// metaserver of before counts any more.
+Task<Status> ChunkServer::Impl::Join(DirectoryIdentity identity) {
   for (const auto& disk : node_.store->disks()) {
     OnQueue write(*loops_.back(), disk->syncs(), [&] { return WriteIdentity(files_, disk->path(), identity); });
     Status written = co_await write;
     if (!written) co_return Fail(written.error().code, "the data directory can't be marked: " + written.error().message);
   }
   identity_ = identity;
-  node_.store->SetCluster(cluster);
-  LogInfo("server {} belongs to cluster {} from now on", identity.server_uuid, cluster);
+  node_.store->SetCluster(identity.cluster_uuid);
+  LogInfo("server {} belongs to cluster {}, incarnation {}, from now on", identity.server_uuid, identity.cluster_uuid,
+          identity.incarnation);
   co_return Status();
 }
 

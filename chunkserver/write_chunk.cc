@@ -173,6 +173,11 @@ Status Service::AdmitWrite(LocalWrite& local, const WriteTicket& ticket, WriteOp
     return Fail(ErrorCode::kVersionMismatch,
                 fmt::format("the replica has version {}, not {}", replica.version.value, ticket.version.value));
   }
+  // Leases carry the incarnation in their top 16 bits from the first restore on. Session 0 is the metaserver.
+  uint32_t incarnation = node_.control.incarnation.load();
+  if (ticket.session && incarnation > 1 && (ticket.lease >> 48) < incarnation) {
+    return Fail(ErrorCode::kLeaseLapsed, "the write was granted before the metadata was restored from a backup");
+  }
   // Looked at when the replica can be found: a recovery raises the floor first, then looks for it.
   if (!replica.exists && !node_.create_floor.Allows(ticket.lease)) {
     return Fail(ErrorCode::kLeaseLapsed, fmt::format("write lease {} is too old to make a replica", ticket.lease));

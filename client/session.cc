@@ -63,7 +63,8 @@ bool MayRepeat(pb::Method method) {
 }
 
 bool Final(ErrorCode code) {
-  return code == ErrorCode::kAuthFailed || code == ErrorCode::kWrongCluster || code == ErrorCode::kCancelled;
+  return code == ErrorCode::kAuthFailed || code == ErrorCode::kWrongCluster || code == ErrorCode::kCancelled ||
+         code == ErrorCode::kRestored;
 }
 
 }  // namespace
@@ -249,14 +250,30 @@ Task<Status> Session::OpenSession(std::shared_ptr<Connection> connection) {
       session_ = 0;
       continue;
     }
+    if (!reply && reply.error().code == ErrorCode::kRestored) co_return Restored(reply.error().message);
     if (!reply) co_return Fail(std::move(reply).error());
     pb::OpenSessionResponse response;
     CO_TRY(ParseReply(*reply, response));
+    bool same = response.session() == session_ && response.resumed();
+    if (opened_ && !same && response.incarnation() > incarnation_) {
+      co_return Restored(fmt::format("the metadata has incarnation {}, this client belongs to {}: it was restored from a backup; "
+                                     "unmount and mount again", response.incarnation(), incarnation_));
+    }
+    incarnation_ = response.incarnation();
     SessionOpened(response);
     connection->OnClose([this](const Error&, bool) { wake_keeper_.WakeAll(); });
     co_return Status{};
   }
   co_return Fail(ErrorCode::kSessionEnded, "the metaserver opens no session for this client");
+}
+
+// Nothing of before may be used or written out: locations and grants go, and every call fails from now on.
+std::unexpected<Error> Session::Restored(const std::string& what) {
+  if (!std::exchange(restored_, true)) {
+    LogError("{}", what);
+    if (lost_) lost_();
+  }
+  return Fail(ErrorCode::kRestored, what);
 }
 
 void Session::SessionOpened(const pb::OpenSessionResponse& response) {

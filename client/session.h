@@ -21,7 +21,8 @@ enum class CallKind { kRead, kMutate };
 //
 // Owner: the engine; lives on its loop. Errors: what the metaserver answered; kTimeout when none answered for
 // options.timeout; kCancelled after Close; kSessionEnded when the session was lost while a request that cannot be
-// repeated was under way.
+// repeated was under way; kRestored, from then on for ever, when the metadata was restored from a backup: what this
+// client knows and holds belongs to another history.
 class Session {
  public:
   Session(EventLoop& loop, const ClientOptions& options, RpcContext& context);
@@ -88,6 +89,7 @@ class Session {
   std::shared_ptr<Connection> current() const { return channels_[current_]->current(); }
   Task<Status> OpenSession(std::shared_ptr<Connection> connection);
   void SessionOpened(const pb::OpenSessionResponse& response);
+  std::unexpected<Error> Restored(const std::string& what);
   void DropSession(const std::shared_ptr<Connection>& connection, const Error& why);
   Task<void> Keeper();
   Task<void> KeepAlive();
@@ -104,6 +106,8 @@ class Session {
   std::string client_uuid_;
   std::string cluster_uuid_;
   uint64_t session_ = 0;
+  uint32_t incarnation_ = 0;  // of the metadata that the session belongs to
+  bool restored_ = false;     // it was noticed
   uint64_t epoch_ = 1;  // raised when a session was replaced by a new one
   Duration session_timeout_ = kSessionTimeout;
   std::vector<Slot> free_slots_;

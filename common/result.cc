@@ -64,6 +64,7 @@ constexpr Row kTable[] = {
     {ErrorCode::kChainFailed, "CHAIN_FAILED", EIO, true},
     {ErrorCode::kNotEnoughServers, "NOT_ENOUGH_SERVERS", EIO, true},
     {ErrorCode::kOldIncarnation, "OLD_INCARNATION", ESTALE, false},
+    {ErrorCode::kRestored, "RESTORED", ESTALE, false},
 };
 
 const Row* Find(ErrorCode code) {

@@ -65,6 +65,7 @@ enum class ErrorCode : uint32_t {
   kChainFailed = 82,      // a later member of the replication chain did not apply the write
   kNotEnoughServers = 83, // fewer live servers than min-copies
   kOldIncarnation = 84,   // the sender belongs to an earlier life of the metadata
+  kRestored = 85,         // the metadata was restored from a backup since this client mounted
 };
 
 // Why something failed: a code for programs, a line for people. A plain value.

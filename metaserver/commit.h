@@ -48,6 +48,8 @@ class Commit {
   TxnId durable() const { return durable_; }
   // Why nothing can be written any more; ok while all is well.
   const Status& health() const { return health_; }
+  // Nothing may be written any more, for this reason: as after a failed write.
+  void Refuse(const Error& why) { Failed(why); }
 
   // Ends when `txn` has come that far. Ready at once when it has.
   Task<Status> Wait(TxnId txn, CommitLevel level);

@@ -41,6 +41,13 @@ struct MetaContext {
     int64_t file_bytes = 0;
     int64_t chunks = 0;
   } totals;
+  // Of the LifeRecord: what was given under a lower incarnation than the last restore's is not of this history.
+  struct Life {
+    uint32_t restored_incarnation = 0;  // 0: never restored
+    int64_t restored_ns = 0;
+    uint64_t id = 0;
+    bool reconciled = true;
+  } life;
   uint64_t hash_seed = 0;
   uint32_t hash_bits = 55;           // tests make it small to force collisions
   uint32_t default_copies = 0;       // the root's

@@ -1,6 +1,8 @@
 #include "metaserver/core.h"
 
 #include "common/log.h"
+#include "metaserver/admin/backup_ops.h"
+#include "metaserver/admin/check_ops.h"
 #include "metaserver/ops/ops.h"
 
 namespace shoal::meta {
@@ -27,6 +29,8 @@ Status Core::Start(MakeChunks make_chunks) {
   context_.rpc.cluster_uuid = database_->cluster().uuid();
   context_.rpc.incarnation = database_->life().incarnation();
   context_.rpc.txn = database_->last().txn();
+  const pb::LifeRecord& life = database_->life();
+  context_.life = {life.restored_incarnation(), life.restored_ns(), life.id(), life.restored_incarnation() == 0 || life.reconciled()};
   context_.hash_seed = database_->cluster().hash_seed();
   context_.hash_bits = options.dentry_hash_bits;
   const pb::CommitRecord& last = database_->last();
@@ -52,6 +56,9 @@ Status Core::Start(MakeChunks make_chunks) {
   context_.sessions = sessions_.get();
   reaper_ = std::make_unique<Reaper>(context_);
   context_.reaper = reaper_.get();
+  admin_pool_ = std::make_unique<ReaderPool>(1);
+  backup_ = std::make_unique<BackupOps>(context_, database_->db(), *admin_pool_);
+  check_ = std::make_unique<CheckOps>(context_, database_->db());
   chunks_ = make_chunks(context_);
   context_.chunks = chunks_.get();
   chunks_->UseDatabase(database_->db());
@@ -75,6 +82,8 @@ Task<Status> Core::StartParts() {
   RegisterNamespaceOps(context_);
   sessions_->Register();
   chunks_->Register();
+  backup_->Register();
+  check_->Register();
   reaper_->Start();
   Task<Status> chunks = chunks_->Start();
   started = co_await chunks;
@@ -86,12 +95,14 @@ Task<Status> Core::StartParts() {
 
 Task<void> Core::StopParts() {
   sessions_->Stop();
+  check_->Stop();
   Task<void> chunks = chunks_->Stop();
   co_await chunks;
   Task<void> reaper = reaper_->Stop();
   co_await reaper;
   Task<void> driver = driver_->Stop();
   co_await driver;
+  backup_->Stop();
 }
 
 void Core::Stop() {
@@ -99,10 +110,13 @@ void Core::Stop() {
   RunOn(context_.loop, StopParts());
   context_.loop.Sync([this] { commit_->Stop(); });
   store_->Stop();
+  admin_pool_->Stop();
   // What the pool's threads and the commit's have posted to the loop runs before the parts go; the parts are taken
   // down there, where they live.
   context_.loop.Sync([this] {
     chunks_.reset();
+    check_.reset();
+    backup_.reset();
     reaper_.reset();
     sessions_.reset();
     driver_.reset();

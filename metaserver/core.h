@@ -16,6 +16,10 @@
 
 namespace shoal::meta {
 
+class BackupOps;
+class CheckOps;
+class ReaderPool;
+
 // Opens the metadata and starts everything that works on it. Owner: MetaServer, or a test, which can run operations
 // with context().driver without a network. `loop` must run; Start and Stop are called once each, from a plain thread.
 // What is given to the constructor outlives it.
@@ -49,6 +53,9 @@ class Core {
   std::unique_ptr<Sessions> sessions_;
   std::unique_ptr<Reaper> reaper_;
   std::unique_ptr<ChunkHooks> chunks_;
+  std::unique_ptr<ReaderPool> admin_pool_;  // a thread for what takes long
+  std::unique_ptr<BackupOps> backup_;
+  std::unique_ptr<CheckOps> check_;
 };
 
 }  // namespace shoal::meta

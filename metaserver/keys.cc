@@ -24,6 +24,7 @@ const char* KindName(KeyKind kind) {
     case KeyKind::kServer: return "server";
     case KeyKind::kDrop: return "replica to drop on server";
     case KeyKind::kWork: return "work on chunk";
+    case KeyKind::kUnknown: return "unknown replica on server";
     case KeyKind::kSession: return "session";
     case KeyKind::kSlot: return "slot of session";
   }

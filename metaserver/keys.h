@@ -36,6 +36,7 @@ enum class KeyKind : uint8_t {
   kServer = 0x23,    // server -> ServerRecord
   kDrop = 0x24,      // server, chunk, instance -> DropRecord
   kWork = 0x25,      // chunk -> WorkRecord
+  kUnknown = 0x26,   // server, chunk, instance -> UnknownRecord
   kSession = 0x30,   // session -> SessionRecord
   kSlot = 0x31,      // session, slot -> SlotRecord
 };
@@ -136,6 +137,9 @@ inline Key DropKey(ServerId server, ChunkId chunk, InstanceId instance) {
   return Key(KeyKind::kDrop, server.value, chunk.value, instance.value);
 }
 inline Key WorkKey(ChunkId chunk) { return Key(KeyKind::kWork, chunk.value); }
+inline Key UnknownKey(ServerId server, ChunkId chunk, InstanceId instance) {
+  return Key(KeyKind::kUnknown, server.value, chunk.value, instance.value);
+}
 inline Key SessionKey(SessionId session) { return Key(KeyKind::kSession, session.value); }
 inline Key SlotKey(SessionId session, uint32_t slot) { return Key(KeyKind::kSlot, session.value, slot); }
 

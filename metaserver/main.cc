@@ -26,6 +26,8 @@ void Declare(Options& options, Settings& settings) {
                  "When the metadata is durable: two seconds later and on fsync, or before every answer");
   options.Time("grace", &settings.server.rereplication_grace,
                "A chunkserver away for longer is given up and its chunks are copied again");
+  options.Time("keep-unknown", &settings.server.keep_unknown,
+               "Replicas that no record knows are kept for so long, then dropped (0: for ever)");
   options.Size("cache", &settings.server.cache_bytes, "Memory for the cache of metadata");
   options.Text("cluster", &settings.server.cluster_uuid, "UUID of a new cluster; made up if not given", "UUID");
 }

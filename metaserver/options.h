@@ -28,6 +28,7 @@ struct MetaServerOptions {
   Duration server_lease_margin = kServerLeaseMargin;
   Duration rereplication_grace = 600s;      // a server absent for this long is given up
   Duration drop_delay = 5s;                 // between an unlink's durability and the order to drop replicas
+  Duration keep_unknown = std::chrono::hours(30 * 24);  // replicas that no record knows; 0: for ever
   size_t cache_bytes = 512u << 20;
   int reader_threads = 2;
   uint32_t slots = 64;                      // per session

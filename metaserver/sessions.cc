@@ -195,6 +195,11 @@ Task<void> Sessions::ReapOrphan(InodeId inode) {
 Task<Result<TxnId>> Sessions::OpenSession(CallInfo info, const pb::OpenSessionRequest& request,
                                           pb::OpenSessionResponse& response) {
   if (request.client_uuid().empty()) co_return Fail(ErrorCode::kInvalidArgument, "a session needs a client_uuid");
+  if (request.session() && (request.session() >> 48) < context_.life.restored_incarnation) {
+    co_return Fail(ErrorCode::kRestored,
+                   fmt::format("the metadata was restored from a backup (incarnation {}) since this client mounted: unmount and "
+                               "mount again", context_.life.restored_incarnation));
+  }
   Session* session = request.session() ? Find(SessionId(request.session())) : FindClient(request.client_uuid());
   if (session && (session->ending || session->client_uuid != request.client_uuid())) session = nullptr;
   TxnId txn = context_.commit->logged();

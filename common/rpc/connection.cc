@@ -186,6 +186,7 @@ void ConnectionImpl::Deliver(const FrameHeader& header, Buffer message, Buffer p
   Status status = CheckMessage(header, message.view());
   if (status) status = CheckPeerFrame(header);
   if (!status) return Shut(status.error(), false);
+  peer_incarnation_ = std::max(peer_incarnation_, header.incarnation);
   last_received_ = std::chrono::steady_clock::now();
   if (header.kind == kRequestKind) return DeliverRequest(header, std::move(message), std::move(payload));
   auto it = pending_.find(header.id);
@@ -496,7 +497,17 @@ Status ConnectionImpl::ServeProve(const Request& request) {
     return Fail(ErrorCode::kAuthFailed, "the other end has another cluster key");
   }
   peer_ += " (" + peer_name_ + ")";
+  NoteSuperseded();
   return {};
+}
+
+// A metaserver that was replaced hears of it from those who know better, before they go away.
+void ConnectionImpl::NoteSuperseded() const {
+  if (context_.role != pb::ROLE_METASERVER || peer_incarnation_ <= context_.incarnation.load()) return;
+  static std::atomic<uint32_t> said{0};
+  if (said.exchange(peer_incarnation_) == peer_incarnation_) return;
+  LogError("{} has seen incarnation {} of the metadata, this metaserver has {}: it was replaced or restored elsewhere, stop it",
+           peer_, peer_incarnation_, context_.incarnation.load());
 }
 
 }  // namespace rpc_internal

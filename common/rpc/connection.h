@@ -93,6 +93,8 @@ class ConnectionImpl final : public Connection {
   FrameLimits limits_;
 
   std::string peer_, peer_host_, peer_name_;
+  void NoteSuperseded() const;
+  uint32_t peer_incarnation_ = 0;  // the highest that the other end has seen, as it says
   pb::Role peer_role_ = pb::ROLE_NONE;
   std::string client_nonce_, server_nonce_;
   std::function<void(const std::shared_ptr<Connection>&)> ready_;

@@ -56,6 +56,8 @@ Status DataOps::CheckMayWrite(View& view, InodeId id, const pb::Caller& caller, 
   if (!state_.context.sessions->IsOpen(SessionId(caller.session()), id)) {
     TRY(CheckAccess(caller, **inode, kWrite));
   }
+  TRY(truncator_.CutTail(view, id));
+  TRY_ASSIGN(*inode, view.GetInode(id));
   return {};
 }
 
@@ -149,7 +151,13 @@ Status DataOps::GrantIndex(View& view, InodeId id, uint64_t index, SessionId ses
   if (!record)
     return Fail(ErrorCode::kCorrupt,
                 fmt::format("inode {} names chunk {:016x}, which has no record", id.value, chunk.value));
-  bool broken = record->pending_version() != 0 || state_.recovery->Running(chunk) || NeedsFence(state_, *record);
+  if (!record->written() && state_.IsOfBefore(chunk.value)) {
+    // Before the restore something may have been written to it that this history knows nothing of: a new one.
+    TRY(DetachOld(view, id, index, chunk, *record));
+    return Allocate(view, id, index, session, out);
+  }
+  // Versions that are not of this history would be taken for newer than what is written now.
+  bool broken = record->version() <= state_.VersionFloor() || record->pending_version() != 0 || state_.recovery->Running(chunk) || NeedsFence(state_, *record);
   for (const pb::ReplicaRecord& r : record->replicas()) broken |= state_.IsDead(r.server());
   if (broken) {
     RecoveryRequest request;
@@ -170,6 +178,17 @@ Status DataOps::GrantIndex(View& view, InodeId id, uint64_t index, SessionId ses
   }
   FillExtent(state_, chunk, index, *record, lease, out);
   view.OnApplied([this, chunk](TxnId) { state_.repairer->MayChange(chunk); });
+  return {};
+}
+
+// The chunk is none of the file's any more. What servers have of it they report, and it is kept aside.
+Status DataOps::DetachOld(View& view, InodeId id, uint64_t index, ChunkId chunk, const pb::ChunkRecord& record) {
+  for (const pb::ReplicaRecord& r : record.replicas()) view.Delete(ByServerKey(ServerId(r.server()), chunk));
+  view.Delete(ChunkKey(chunk));
+  view.Delete(ExtentKey(id, index));
+  view.stats().chunks--;
+  auto* inode = view.MutableInode(id);
+  inode->set_extents(inode->extents() - 1);
   return {};
 }
 

@@ -35,6 +35,7 @@ class DataOps {
   Task<Status> TryRecover(RecoveryRequest request);
   // The right to write one chunk for a session; allocates it when it isn't there.
   Status GrantIndex(View& view, InodeId id, uint64_t index, SessionId session, pb::Extent* out);
+  Status DetachOld(View& view, InodeId id, uint64_t index, ChunkId chunk, const pb::ChunkRecord& record);
   Status Allocate(View& view, InodeId id, uint64_t index, SessionId session, pb::Extent* out);
   Result<uint64_t> CommitChunks(View& view, const pb::CommitWriteRequest& request, const pb::InodeRecord& inode,
                                 uint64_t* newly_written);

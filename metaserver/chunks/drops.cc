@@ -5,6 +5,7 @@
 #include "common/log.h"
 #include "common/proto/control.pb.h"
 #include "metaserver/chunks/bad_replicas.h"
+#include "metaserver/chunks/reconcile.h"
 #include "metaserver/chunks/repair.h"
 
 namespace shoal::meta {
@@ -52,7 +53,7 @@ Task<void> DropSender::Work(ServerId server) {
     sent = co_await some;
   }
   if (!sent) LogDebug("orders to drop replicas for server {}: {}", server.value, ToString(sent.error()));
-  bool release = pass.held && sent && pass.next.empty() && !pass.unanswered;
+  bool release = pass.held && sent && pass.next.empty() && !pass.unanswered && !state_.reconciler->Holding();
   if (release) {
     state_.registry.Release(server, pass.connection.get());
     state_.repairer->ServersChanged();

@@ -1,6 +1,7 @@
 #include "common/checksum.h"
 #include "common/log.h"
 #include "metaserver/chunks/bad_replicas.h"
+#include "metaserver/chunks/reconcile.h"
 #include "metaserver/chunks/server_ops.h"
 
 namespace shoal::meta {
@@ -94,15 +95,36 @@ Task<Result<TxnId>> Inventory::Digest(CallInfo info, const pb::InventoryDigestRe
   co_return TxnId();
 }
 
-const char* Inventory::Describe(Verdict verdict) {
-  switch (verdict) {
-    case Verdict::kNewer:
-      return "is newer than its record";
-    case Verdict::kSpare:
-      return "was replaced, but no good one is in reach";
-    default:
-      return "no record has at this server";
+bool Inventory::Kept(Verdict verdict) {
+  return verdict == Verdict::kUnknown || verdict == Verdict::kNewer || verdict == Verdict::kSpare || verdict == Verdict::kOlder;
+}
+
+// After a restore the record is older than what the server has: the newer version is the record's from now on, whoever
+// has it is a replica, and a recovery makes them equal before anybody reads or writes. Only while nothing was written
+// under the record since the restore (which would have raised it): two histories are never mixed.
+Status Inventory::Adopt(View& view, ServerId server, const pb::ReplicaReport& replica) {
+  ChunkId chunk(replica.chunk());
+  auto* record = view.MutableChunk(chunk);
+  std::vector<pb::ReplicaRecord> replicas;
+  for (const pb::ReplicaRecord& r : record->replicas()) {
+    if (r.server() != server.value) replicas.push_back(r);
+    if (r.server() != server.value || r.instance() == replica.instance()) continue;
+    pb::ReplicaReport before;  // another one on the same server
+    before.set_chunk(replica.chunk());
+    before.set_instance(r.instance());
+    before.set_version(record->version());
+    TRY_ASSIGN(bool fresh, state_.unknown->Keep(view, server, before, KeptBecause::kOlder));
+    (void)fresh;
   }
+  replicas.emplace_back();
+  replicas.back().set_server(server.value);
+  replicas.back().set_instance(replica.instance());
+  record->clear_replicas();  // none of them is dropped by this
+  record->set_version(replica.version());
+  record->set_pending_version(replica.version());
+  record->set_adopted(true);
+  SetReplicas(view, state_, chunk, record, replicas);
+  return state_.unknown->Forget(view, server, chunk, InstanceId(replica.instance()));
 }
 
 // What one reported replica is, compared with the record; a stale one is ordered to be dropped in the same batch.
@@ -111,33 +133,57 @@ Status Inventory::Judge(View& view, ServerId server, const pb::ReplicaReport& re
   TRY_ASSIGN(const pb::ChunkRecord* record, view.GetChunk(chunk));
   TRY_ASSIGN(const pb::DropRecord* drop,
              view.Get<pb::DropRecord>(DropKey(server, chunk, InstanceId(replica.instance()))));
-  if (drop || state_.in_flight.contains(InstanceId(replica.instance()))) {
-    *verdict = Verdict::kFine;
-    return {};
-  }
-  *verdict = Verdict::kUnknown;
-  if (!record) return {};
-  uint32_t highest = std::max(record->version(), record->pending_version());
+  *verdict = Verdict::kFine;
+  if (drop || state_.in_flight.contains(InstanceId(replica.instance()))) return {};
+  if (!record) return Keep(view, server, replica, KeptBecause::kNoRecord, Verdict::kUnknown, verdict);
+  const bool before = state_.IsOfBefore(replica.instance());
+  const uint32_t highest = std::max(record->version(), record->pending_version());
+  const bool newer = replica.version() > highest && !replica.bad();
+  const bool untouched = record->version() <= state_.VersionFloor();  // since the restore
   bool good = false;  // there is one of the record's version in reach
+  bool member = false;
   for (const pb::ReplicaRecord& r : record->replicas()) {
     bool bad = state_.bad->Contains(InstanceId(r.instance()));
     good |= !record->pending_version() && state_.IsLive(r.server()) && !bad;
     if (r.instance() != replica.instance()) continue;
-    if (r.server() != server.value) return {};  // its directory has become another server: it may be all there is
-    *verdict = replica.bad() || replica.version() < record->version() ? Verdict::kLost
-               : replica.version() > highest                          ? Verdict::kNewer
-                                                                      : Verdict::kFine;
+    if (r.server() != server.value) {  // its directory has become another server: it may be all there is
+      return Keep(view, server, replica, KeptBecause::kMoved, Verdict::kUnknown, verdict);
+    }
+    member = true;
+  }
+  bool joins = !member && record->adopted() && replica.version() == record->version() && !replica.bad();
+  if (before && untouched && (newer || joins)) {
+    *verdict = Verdict::kAdopted;
+    return Adopt(view, server, replica);
+  }
+  if (member) {
+    TRY(state_.unknown->Forget(view, server, chunk, InstanceId(replica.instance())));
+    if (replica.bad() || replica.version() < record->version()) *verdict = Verdict::kLost;
+    if (newer) *verdict = Verdict::kNewer;
     return {};
   }
-  if (replica.version() > highest || !good) {
-    *verdict = replica.version() > highest ? Verdict::kNewer : Verdict::kSpare;
-    return {};
-  }
+  if (newer) return Keep(view, server, replica, KeptBecause::kNewer, Verdict::kNewer, verdict);
+  if (before) return Keep(view, server, replica, KeptBecause::kOlder, Verdict::kOlder, verdict);
+  if (!good) return Keep(view, server, replica, KeptBecause::kSpare, Verdict::kSpare, verdict);
   *verdict = Verdict::kStale;
   pb::ReplicaRecord stale;
   stale.set_server(server.value);
   stale.set_instance(replica.instance());
+  TRY(state_.unknown->Forget(view, server, chunk, InstanceId(replica.instance())));
   PutDrop(view, state_, chunk, stale, replica.version());
+  return {};
+}
+
+Status Inventory::Keep(View& view, ServerId server, const pb::ReplicaReport& replica, KeptBecause why, Verdict kept,
+                       Verdict* verdict) {
+  *verdict = kept;
+  TRY_ASSIGN(bool fresh, state_.unknown->Keep(view, server, replica, why));
+  if (!fresh) return {};
+  pb::ReplicaReport copy = replica;
+  view.OnApplied([server, copy](TxnId) {
+    LogWarning("chunkserver {} has a replica that is kept aside (`shoal meta unknown`): chunk {:016x} version {} instance {:x}",
+               server.value, copy.chunk(), copy.version(), copy.instance());
+  });
   return {};
 }
 
@@ -157,11 +203,12 @@ Task<Result<TxnId>> Inventory::Bucket(CallInfo info, const pb::InventoryBucketRe
     Task<Result<TxnId>> judging = RunOp(state_, std::move(op), CommitLevel::kLogged);
     Result<TxnId> judged = co_await judging;
     if (!judged) co_return Fail(judged.error());
-    if (verdict == Verdict::kUnknown || verdict == Verdict::kNewer || verdict == Verdict::kSpare) {
+    if (Kept(verdict)) {
       (verdict == Verdict::kNewer ? found_.newer : found_.unknown)++;
       unknown++;
-      LogWarning("chunkserver {} has a replica that {}: chunk {:016x} version {} instance {:x}; it is kept", server.value,
-                 Describe(verdict), replica.chunk(), replica.version(), replica.instance());
+    } else if (verdict == Verdict::kAdopted) {
+      found_.adopted++;
+      state_.reconciler->Adopted(ChunkId(replica.chunk()));
     } else if (verdict == Verdict::kStale) {
       found_.stale++;
     } else if (verdict == Verdict::kLost) {
@@ -185,6 +232,7 @@ void Inventory::EndBucket(ServerId server, uint32_t bucket) {
   if (!open->second.differing.empty()) return;
   open_.erase(open);
   if (ServerEntry* entry = state_.registry.Find(server)) entry->inventory_open = false;
+  state_.reconciler->Told(server);
 }
 
 // What the records have in the bucket and the server does not.

@@ -172,7 +172,7 @@ Status Recovery::Intent(View& view, const RecoveryRequest& request, Plan* plan) 
   TRY_ASSIGN(plan->order, view.NewOrder());
   auto* changed = view.MutableChunk(request.chunk);
   plan->untouched = changed->pending_version() == 0;
-  plan->new_version = std::max(changed->version(), changed->pending_version()) + 1;
+  plan->new_version = std::max({changed->version(), changed->pending_version(), state_.VersionFloor()}) + 1;
   changed->set_pending_version(plan->new_version);
   changed->set_lease(plan->lease);
   plan->record = *changed;
@@ -443,6 +443,7 @@ Status Recovery::Commit(View& view, const RecoveryRequest& request, const Plan& 
   auto* changed = view.MutableChunk(request.chunk);
   changed->set_version(plan.new_version);
   changed->clear_pending_version();
+  changed->clear_adopted();
   ForgetLapsed(changed);
   SetReplicas(view, state_, request.chunk, changed, replicas);
   if (replicas.size() < copies) PutWork(view, state_, request.chunk);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "metaserver/chunks/bad_replicas.h"
 #include "metaserver/chunks/health.h"
 
 namespace shoal::meta {

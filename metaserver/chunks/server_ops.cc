@@ -1,8 +1,10 @@
 #include "metaserver/chunks/server_ops.h"
 
 #include "common/log.h"
+#include "metaserver/commit.h"
 #include "metaserver/chunks/bad_replicas.h"
 #include "metaserver/chunks/drops.h"
+#include "metaserver/chunks/reconcile.h"
 #include "metaserver/chunks/recovery.h"
 #include "metaserver/chunks/repair.h"
 
@@ -94,6 +96,29 @@ Task<Status> ServerOps::Start() {
   co_return Status();
 }
 
+// This is the newest state that the server knows of. If not, nothing more may be written here.
+Status ServerOps::CheckNewest(const pb::RegisterRequest& request) const {
+  const MetaContext& context = state_.context;
+  uint32_t ours = context.rpc.incarnation;
+  if (request.incarnation() < ours) return {};
+  Error error{ErrorCode::kOldIncarnation, {}};
+  uint64_t last = context.commit->submitted().value;
+  if (request.incarnation() > ours) {
+    error.message = fmt::format("chunkserver {} has seen incarnation {}, this metaserver is an earlier one ({}): it was "
+                                "replaced or restored, stop it", request.name(), request.incarnation(), ours);
+  } else if (request.life() != 0 && request.life() != context.life.id) {
+    error.message = fmt::format("chunkserver {} has seen another restore with incarnation {}: restore again with "
+                                "--incarnation-above {}", request.name(), ours, ours);
+  } else if (request.durable_txn() > last) {
+    error.message = fmt::format("chunkserver {} was told that transaction {} is durable, the state here ends at {}: it is an "
+                                "older copy; bring one in with `shoal meta restore` only", request.name(), request.durable_txn(), last);
+  } else {
+    return {};
+  }
+  context.commit->Refuse(error);
+  return Fail(std::move(error));
+}
+
 Status ServerOps::CheckRegistration(const CallInfo& info, const pb::RegisterRequest& request) const {
   if (info.connection->peer_role() != pb::ROLE_CHUNKSERVER) {
     return Fail(ErrorCode::kNotPermitted, "only chunkservers register");
@@ -105,12 +130,7 @@ Status ServerOps::CheckRegistration(const CallInfo& info, const pb::RegisterRequ
                             "or the address of its own metaserver",
                             request.name(), request.cluster_uuid(), ours));
   }
-  if (request.incarnation() > state_.context.rpc.incarnation) {
-    return Fail(ErrorCode::kOldIncarnation,
-                fmt::format("chunkserver {} has seen incarnation {}, this metaserver is an earlier one ({}): it was "
-                            "replaced or restored, stop it",
-                            request.name(), request.incarnation(), state_.context.rpc.incarnation.load()));
-  }
+  TRY(CheckNewest(request));
   if (request.server_uuid().empty() || request.address().empty()) {
     return Fail(ErrorCode::kInvalidArgument, "a registration needs a server uuid and an address");
   }
@@ -207,7 +227,8 @@ Task<Result<TxnId>> ServerOps::RegisterServer(CallInfo info, const pb::RegisterR
   entry.machine = connection->peer_host();
   entry.start_id = request.start_id();
   entry.disks = DisksOf(request.disks());
-  entry.held = *has_orders;
+  const bool held = *has_orders || state_.reconciler->Holding();
+  entry.held = held;
   bool restarted = state_.registry.Register(std::move(entry), connection, state_.now());
   LogInfo("chunkserver {} ({}) registered from {}{}", id->value, request.name(), connection->peer(),
           restarted ? ", started again" : "");
@@ -225,7 +246,10 @@ Task<Result<TxnId>> ServerOps::RegisterServer(CallInfo info, const pb::RegisterR
   response.set_cluster_uuid(state_.context.rpc.cluster_uuid);
   response.set_incarnation(state_.context.rpc.incarnation);
   response.set_create_floor(create_floor);
-  response.set_lease_ms(*has_orders ? 0 : Milliseconds(state_.context.options.server_lease));
+  response.set_last_txn(state_.context.commit->submitted().value);
+  response.set_durable_txn(state_.context.commit->durable().value);
+  response.set_life(state_.context.life.id);
+  response.set_lease_ms(held ? 0 : Milliseconds(state_.context.options.server_lease));
   response.set_heartbeat_ms(Milliseconds(state_.context.options.heartbeat_interval));
   co_return TxnId();
 }
@@ -246,6 +270,7 @@ Task<Result<TxnId>> ServerOps::Heartbeat(CallInfo info, const pb::HeartbeatReque
   }
   response.set_lease_ms(entry->held ? 0 : Milliseconds(state_.context.options.server_lease));
   response.set_send_inventory(entry->want_inventory || entry->inventory_open);
+  response.set_durable_txn(state_.context.commit->durable().value);
   co_return TxnId();
 }
 

@@ -8,6 +8,7 @@
 
 #include "common/proto/control.pb.h"
 #include "metaserver/chunks/state.h"
+#include "metaserver/chunks/unknown.h"
 
 namespace shoal::meta {
 
@@ -32,6 +33,7 @@ class ServerOps {
   Task<void> Settle(ChunkId chunk, uint32_t version);
   Status CheckRegistration(const CallInfo& info, const pb::RegisterRequest& request) const;
   Status CheckName(const pb::RegisterRequest& request) const;
+  Status CheckNewest(const pb::RegisterRequest& request) const;
   Task<Result<ServerId>> RecordServer(const pb::RegisterRequest* request, uint64_t* create_floor);
 
   ChunkState& state_;
@@ -40,7 +42,7 @@ class ServerOps {
 
 // Compares what a server has with what the records say, in a few messages: digests of 256 buckets, then the list of
 // each bucket that differs. Nothing is deleted because it is unknown, nor when its record names it at another server:
-// it is counted and logged. A replica that a record replaced is dropped (by a durable order) if a good one is in reach;
+// it is kept aside and listed (UnknownReplicas). After a restore newer versions become the records'. A replica that a record replaced is dropped (by a durable order) if a good one is in reach;
 // one that is missing, bad or old is lost if its server says so when asked again, and the chunk is recovered without
 // it. An inventory that was not carried on to its end is asked for again. Namespace thread; owner: ChunkService.
 class Inventory {
@@ -53,6 +55,7 @@ class Inventory {
     uint64_t newer = 0;
     uint64_t stale = 0;
     uint64_t lost = 0;
+    uint64_t adopted = 0;  // after a restore: newer ones that are their chunks' now
   };
   const Found& found() const { return found_; }
 
@@ -73,8 +76,8 @@ class Inventory {
                              pb::InventoryBucketResponse& response);
   Task<Status> Collect(ServerId server, const std::set<uint32_t>* wanted, std::array<uint64_t, 256>* digests,
                        Buckets* buckets);
-  enum class Verdict { kFine, kUnknown, kNewer, kSpare, kStale, kLost };
-  static const char* Describe(Verdict verdict);  // of those that are kept
+  enum class Verdict { kFine, kUnknown, kNewer, kSpare, kStale, kLost, kOlder, kAdopted };
+  static bool Kept(Verdict verdict);
   Status Judge(View& view, ServerId server, const pb::ReplicaReport& replica, Verdict* verdict);
   Task<void> CheckMissing(ServerId server, uint32_t bucket, std::set<uint64_t> have);
   enum class Doubt { kBad, kOld, kMissing };
@@ -82,6 +85,8 @@ class Inventory {
   Task<void> CheckLost(ServerId server, ChunkId chunk, InstanceId instance, Doubt doubt);
   Task<Status> Verify(ServerId server, ChunkId chunk, InstanceId instance, uint32_t version);
   void EndBucket(ServerId server, uint32_t bucket);
+  Status Adopt(View& view, ServerId server, const pb::ReplicaReport& replica);
+  Status Keep(View& view, ServerId server, const pb::ReplicaReport& replica, KeptBecause why, Verdict kept, Verdict* verdict);
 
   ChunkState& state_;
   std::unordered_map<ServerId, Open> open_;

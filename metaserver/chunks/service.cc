@@ -7,6 +7,7 @@
 #include "metaserver/chunks/fsck_ops.h"
 #include "metaserver/chunks/lock_ops.h"
 #include "metaserver/chunks/loss_watch.h"
+#include "metaserver/chunks/reconcile.h"
 #include "metaserver/chunks/recovery.h"
 #include "metaserver/chunks/repair.h"
 #include "metaserver/chunks/scrub_ops.h"
@@ -14,6 +15,7 @@
 #include "metaserver/chunks/state.h"
 #include "metaserver/chunks/status_ops.h"
 #include "metaserver/chunks/truncate.h"
+#include "metaserver/chunks/unknown.h"
 
 namespace shoal::meta {
 namespace {
@@ -29,6 +31,8 @@ class ChunkService final : public ChunkHooks {
         drops_(state_),
         bad_(state_),
         losses_(state_),
+        unknown_(state_),
+        reconciler_(state_),
         truncator_(state_),
         servers_(state_),
         inventory_(state_),
@@ -43,6 +47,8 @@ class ChunkService final : public ChunkHooks {
     state_.drops = &drops_;
     state_.bad = &bad_;
     state_.losses = &losses_;
+    state_.unknown = &unknown_;
+    state_.reconciler = &reconciler_;
     state_.registry.OnChange([this](ServerId) { ServersMayHaveChanged(); });
   }
 
@@ -56,6 +62,7 @@ class ChunkService final : public ChunkHooks {
     fsck_.Register();
     scrub_.Register();
     locks_.Register();
+    unknown_.Register();
   }
 
   Task<Status> Start() override {
@@ -120,6 +127,8 @@ class ChunkService final : public ChunkHooks {
       losses_.Tick();
       fsck_.Tick();
       scrub_.Tick();
+      unknown_.Tick();
+      reconciler_.Tick();
     } else {
       locks_.Stop();
     }
@@ -132,6 +141,8 @@ class ChunkService final : public ChunkHooks {
   DropSender drops_;
   BadReplicas bad_;
   LossWatch losses_;
+  UnknownReplicas unknown_;
+  Reconciler reconciler_;
   Truncator truncator_;
   ServerOps servers_;
   Inventory inventory_;

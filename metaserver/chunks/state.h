@@ -20,9 +20,11 @@ namespace shoal::meta {
 
 class BadReplicas;
 class LossWatch;
+class Reconciler;
 class Recovery;
 class Repairer;
 class DropSender;
+class UnknownReplicas;
 
 // Which chunks of an inode may have bytes that are not on every disk, by index, as far as this metaserver knows. An
 // inode that has an entry is known completely; others have to be looked up in their chunk records first. A cache:
@@ -78,6 +80,8 @@ struct ChunkState {
   DropSender* drops = nullptr;
   BadReplicas* bad = nullptr;
   LossWatch* losses = nullptr;
+  UnknownReplicas* unknown = nullptr;
+  Reconciler* reconciler = nullptr;
 
   Counter& bad_replicas;  // reported
   Counter& recoveries;
@@ -102,6 +106,13 @@ struct ChunkState {
   // Soon after a restart servers that are known have not yet come back.
   bool StartingUp() const;
   uint32_t CopiesOf(const pb::InodeRecord& inode) const;
+  // Versions that a restored metaserver gives lie above this one, and so above all that were given before.
+  uint32_t VersionFloor() const {
+    uint32_t restored = context.life.restored_incarnation;
+    return restored > 1 ? (restored - 1) << 16 : 0;
+  }
+  // Of a history that a restore has ended (an instance, a session).
+  bool IsOfBefore(uint64_t id) const { return (id >> 48) < context.life.restored_incarnation; }
 };
 
 // ---- parts of operations; all follow View's rules ----

@@ -26,7 +26,9 @@ Status Truncator::Truncate(View& view, InodeId id, uint64_t size) {
   if (size > kMaxFileSize) return Fail(ErrorCode::kFileTooBig, "larger than a file can be");
   uint64_t old_size = inode->size();
   if (size >= old_size) {
-    if (size > old_size) SetSize(view, view.MutableInode(id), size);
+    if (size == old_size) return {};
+    TRY(CutTail(view, id));
+    SetSize(view, view.MutableInode(id), size);
     return {};
   }
   if (inode->extents() > 0) {
@@ -49,19 +51,41 @@ Status Truncator::Truncate(View& view, InodeId id, uint64_t size) {
     // Extents that were granted behind the end, far away, are found by a scan.
     needs_job |= size == 0 && inode->extents() > 0;
     if (needs_job) {
-      return view.Require([this, id, size]() -> Task<Status> { return RunJob(id, size); });
+      return view.Require([this, id, size]() -> Task<Status> { return RunJob(id, size, false); });
     }
   }
   SetSize(view, view.MutableInode(id), size);
   return {};
 }
 
+bool Truncator::HasOldTail(InodeId id, const pb::InodeRecord& inode) const {
+  return state_.IsOfBefore(id.value) && inode.cut_incarnation() < state_.context.life.restored_incarnation;
+}
+
+Status Truncator::CutTail(View& view, InodeId id) {
+  TRY_ASSIGN(const pb::InodeRecord* inode, view.GetInode(id));
+  if (!inode || !HasOldTail(id, *inode)) return {};
+  uint64_t size = inode->size();
+  if (size % kChunkSize && inode->extents() > 0) {
+    TRY_ASSIGN(const pb::ExtentRecord* extent, view.GetExtent(id, size / kChunkSize));
+    if (extent) {
+      TRY_ASSIGN(const pb::ChunkRecord* chunk, view.GetChunk(ChunkId(extent->chunk())));
+      if (chunk && chunk->written()) {
+        return view.Require([this, id, size]() -> Task<Status> { return RunJob(id, size, true); });
+      }
+    }
+  }
+  view.MutableInode(id)->set_cut_incarnation(state_.context.life.restored_incarnation);
+  return {};
+}
+
 // What an operation waits for: the end of the inode's job, which is started here unless there is one.
-Task<Status> Truncator::RunJob(InodeId id, uint64_t size) {
+Task<Status> Truncator::RunJob(InodeId id, uint64_t size, bool tail) {
   BusyTable& busy = *state_.context.busy;
   Job job;
   job.id = id;
   job.intent.set_size(size);
+  job.tail = tail;
   std::shared_ptr<Status> result = job.result;
   if (!busy.Contains(id)) {
     busy.Set(id);
@@ -129,9 +153,11 @@ Task<Status> Truncator::Steps(Job* job) {
     if (!done) co_return done;
     job->intent.set_chunk(0);
   }
-  Task<Status> drop = DropBatches(job->id, ChunksOf(job->intent.size()), ~0ull);
-  Status dropped = co_await drop;
-  if (!dropped) co_return dropped;
+  if (!job->tail) {
+    Task<Status> drop = DropBatches(job->id, ChunksOf(job->intent.size()), ~0ull);
+    Status dropped = co_await drop;
+    if (!dropped) co_return dropped;
+  }
   std::function<Status(View&)> commit = [&](View& view) { return Commit(view, *job); };
   Task<Result<TxnId>> committing = RunOp(state_, std::move(commit), CommitLevel::kLogged);
   Result<TxnId> committed = co_await committing;
@@ -155,7 +181,7 @@ Status Truncator::CheckCanCut(ChunkId chunk, const pb::ChunkRecord& record) cons
 Status Truncator::Begin(View& view, Job* job, bool* nothing) {
   uint64_t size = job->intent.size();
   TRY_ASSIGN(const pb::InodeRecord* inode, view.GetInode(job->id));
-  *nothing = !inode || inode->size() <= size;
+  *nothing = !inode || inode->size() < size || (inode->size() == size && !(job->tail && HasOldTail(job->id, *inode)));
   if (*nothing) return {};
   job->intent.Clear();
   job->intent.set_size(size);
@@ -213,7 +239,7 @@ Task<Status> Truncator::SendCut(const Job* job, uint64_t write_id, bool* done) {
     *done = true;  // the chunk is gone
     co_return Status();
   }
-  bool whole = record.replicas_size() > 0 && !record.pending_version();
+  bool whole = record.replicas_size() > 0 && !record.pending_version() && record.version() > state_.VersionFloor();
   for (const pb::ReplicaRecord& r : record.replicas()) whole &= !state_.IsDead(r.server());
   Error why;
   if (whole) {
@@ -286,6 +312,9 @@ Status Truncator::Commit(View& view, const Job& job) {
     changed->set_mtime_ns(view.now_ns());
     changed->set_ctime_ns(view.now_ns());
     changed->set_change(changed->change() + 1);
+  }
+  if (inode && HasOldTail(job.id, *inode)) {
+    view.MutableInode(job.id)->set_cut_incarnation(state_.context.life.restored_incarnation);
   }
   view.Delete(TruncateKey(job.id));
   return {};

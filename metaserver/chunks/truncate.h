@@ -17,6 +17,9 @@ class Truncator {
   explicit Truncator(ChunkState& state) : state_(state) {}
   // See ChunkHooks::Truncate.
   Status Truncate(View& view, InodeId id, uint64_t size);
+  // After a restore, before a file of before it grows: bytes that were written behind its end since the backup become
+  // zeros (once). Part of an operation; the file must be there.
+  Status CutTail(View& view, InodeId id);
   // Resumes the jobs whose intents are stored. They are busy when this ends.
   Task<Status> Start();
   // Drops the extents [first, last] of an inode as far as they exist, in bounded batches.
@@ -27,9 +30,11 @@ class Truncator {
     InodeId id;
     pb::TruncateIntent intent;
     bool begun = false;  // the intent is stored
+    bool tail = false;   // only the bytes behind the end are cut off
     std::shared_ptr<Status> result = std::make_shared<Status>();  // of the last try, when it ends
   };
-  Task<Status> RunJob(InodeId id, uint64_t size);
+  Task<Status> RunJob(InodeId id, uint64_t size, bool tail);
+  bool HasOldTail(InodeId id, const pb::InodeRecord& inode) const;
   Task<void> Drive(Job job);
   Task<Status> Steps(Job* job);
   Status Begin(View& view, Job* job, bool* nothing);

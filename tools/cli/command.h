@@ -80,6 +80,10 @@ int RunFsck(const Arguments& arguments);
 int RunScrub(const Arguments& arguments);
 int RunSync(const Arguments& arguments);
 int RunKeyCreate(const Arguments& arguments);
+int RunMetaBackup(const Arguments& arguments);
+int RunMetaRestore(const Arguments& arguments);
+int RunMetaCheck(const Arguments& arguments);
+int RunMetaUnknown(const Arguments& arguments);
 int RunVersion(const Arguments& arguments);
 
 }  // namespace shoal::cli

@@ -21,7 +21,8 @@ void Await(const std::function<bool()>& condition) {
   EXPECT_TRUE(condition()) << "not within 30 s";
 }
 
-FakeMeta::FakeMeta(std::string cluster, uint16_t port) {
+FakeMeta::FakeMeta(std::string cluster, uint16_t port, uint32_t incarnation, uint64_t life) : life_(life) {
+  context_.incarnation = incarnation;
   context_.key = ClusterKey::ForTest();
   context_.role = pb::ROLE_METASERVER;
   context_.name = "metaserver";
@@ -62,6 +63,10 @@ void FakeMeta::Answer(Request request) {
       response.set_lease_ms(lease_ms);
       response.set_heartbeat_ms(heartbeat_ms);
       response.set_create_floor(create_floor);
+      response.set_incarnation(context_.incarnation);
+      response.set_life(life_);
+      response.set_last_txn(last_txn);
+      response.set_durable_txn(durable_txn);
       return request.Answer(response);
     }
     case pb::HEARTBEAT: {

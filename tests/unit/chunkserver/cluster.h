@@ -24,7 +24,7 @@ using ScrubbedSet = std::multiset<uint64_t>;  // chunks that servers said they h
 // Registers whoever comes, grants leases, and writes down what it is told. Start on any thread; the rest too.
 class FakeMeta {
  public:
-  explicit FakeMeta(std::string cluster = "cluster-1", uint16_t port = 0);
+  explicit FakeMeta(std::string cluster = "cluster-1", uint16_t port = 0, uint32_t incarnation = 0, uint64_t life = 0);
   ~FakeMeta();
 
   Address address() const { return {"127.0.0.1", server_->port()}; }
@@ -40,6 +40,7 @@ class FakeMeta {
   std::atomic<uint64_t> lease_ms{60'000};
   std::atomic<uint64_t> heartbeat_ms{20};
   std::atomic<uint64_t> create_floor{0};
+  std::atomic<uint64_t> last_txn{0}, durable_txn{0};
   std::atomic<bool> want_inventory{false};
   std::atomic<bool> refuse_heartbeats{false};
   std::atomic<int> refuse_reports{0};  // so many reports of bad replicas are not taken
@@ -50,6 +51,7 @@ class FakeMeta {
 
   EventLoop loop_{"meta"};
   RpcContext context_;
+  const uint64_t life_;
   Dispatcher dispatcher_;
   std::unique_ptr<RpcServer> server_;
   std::mutex mutex_;  // guards what follows

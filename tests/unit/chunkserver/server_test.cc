@@ -45,6 +45,77 @@ TEST_F(ServerTest, AnotherClustersMetaserverIsRefusedByName) {
   EXPECT_FALSE(members_[0].server->serving());
 }
 
+// ---- restores of the metadata ----
+
+class RestoredMetaTest : public test::ClusterTest {
+ protected:
+  RestoredMetaTest() : ClusterTest(1) {}
+  // Another metaserver takes the place of the one before.
+  void Meet(uint32_t incarnation, uint64_t life, uint64_t last_txn = 1000) {
+    StopMember(0);
+    Stay(incarnation, life, last_txn);
+    StartMember(0);
+  }
+  void Stay(uint32_t incarnation, uint64_t life, uint64_t last_txn) {
+    uint16_t port = meta_->address().port;
+    meta_.reset();
+    meta_ = std::make_unique<FakeMeta>("cluster-1", port, incarnation, life);
+    meta_->last_txn = last_txn;
+    meta_->durable_txn = last_txn;
+  }
+  void AwaitState(const std::string& what) {
+    Await([&] { return members_[0].server->state().find(what) != std::string::npos; });
+  }
+  void ExpectRefused(const std::string& why) {
+    AwaitState(why);
+    EXPECT_FALSE(members_[0].server->serving()) << members_[0].server->state();
+  }
+};
+
+TEST_F(RestoredMetaTest, AnEarlierIncarnationIsRefusedAlsoByANewProcess) {
+  Meet(1, 0);
+  WaitRegistered(0);
+  Meet(2, 77);
+  WaitRegistered(0);
+  Meet(1, 0);
+  ExpectRefused("it is not the current one");
+  Meet(2, 77);
+  WaitRegistered(0);
+  EXPECT_EQ(meta_->registrations().back().incarnation(), 2u);
+  EXPECT_EQ(meta_->registrations().back().life(), 77u);
+}
+
+TEST_F(RestoredMetaTest, AnotherRestoreWithTheSameIncarnationIsRefused) {
+  Meet(2, 77);
+  WaitRegistered(0);
+  Meet(2, 78);
+  ExpectRefused("--incarnation-above 2");
+  Meet(3, 79);
+  WaitRegistered(0);
+}
+
+TEST_F(RestoredMetaTest, AnOlderCopyOfTheStateIsRefusedUnlessItsIncarnationIsHigher) {
+  Meet(2, 77, 1000);
+  WaitRegistered(0);
+  Stay(2, 77, 900);
+  AwaitState("older copy of the state");
+  Stay(3, 78, 900);
+  AwaitState("registered as server");
+}
+
+TEST_F(RestoredMetaTest, GrantsOfBeforeAreRefused) {
+  Meet(1, 0);
+  WaitRegistered(0);
+  ASSERT_TRUE(Write({0}, 7, 0, "abc"));
+  Meet(2, 77);
+  WaitRegistered(0);
+  Status late = Write({0}, 7, 0, "xyz");
+  ASSERT_FALSE(late);
+  EXPECT_EQ(late.error().code, ErrorCode::kLeaseLapsed);
+  EXPECT_EQ(Write({0}, 8, 0, "new").error().code, ErrorCode::kLeaseLapsed);
+  EXPECT_EQ(*Read(0, 7, 0, 3), "abc");
+}
+
 TEST_F(ServerTest, ALapsedLeaseRefusesReadsAndWrites) {
   ASSERT_TRUE(Write({0}, 7, 0, "abc").has_value());
   meta_->lease_ms = 0;

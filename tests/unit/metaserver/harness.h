@@ -167,6 +167,10 @@ class Harness {
   }
   uint64_t OpenSession(const std::string& client) { return Resume(client, 0).session(); }
   uint64_t session() const { return session_; }
+  void UseSession(uint64_t session) {
+    session_ = session;
+    sequence_ = 0;
+  }
 
   // A mutating caller with the next sequence number of slot 0.
   void FillCaller(pb::Caller* caller, uint32_t uid = 0) {
