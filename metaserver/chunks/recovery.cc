@@ -124,6 +124,7 @@ Task<Status> Recovery::Carry(Plan* plan, const RecoveryRequest* request) {
   Task<Status> raise = RaiseAll(plan, request);
   Status raised = co_await raise;
   if (!raised) co_return raised;
+  LeaveOutFull(*request, plan);
   std::function<Status(View&)> commit = [&](View& view) { return Commit(view, *request, *plan); };
   Task<Result<TxnId>> end = RunOp(state_, std::move(commit), CommitLevel::kDurable);
   Result<TxnId> committed = co_await end;
@@ -418,15 +419,12 @@ void Recovery::ForgetLapsed(pb::ChunkRecord* record) {
   if (left.empty()) record->set_unsynced(false);
 }
 
-std::vector<pb::ReplicaRecord> Recovery::Remaining(const RecoveryRequest& request, const Plan& plan) const {
-  std::vector<pb::ReplicaRecord> all, with_room;
-  for (const Member& m : plan.members) {
-    if (m.left_out) continue;
-    all.push_back(m.replica);
-    if (!m.frozen.full()) with_room.push_back(m.replica);
-  }
-  bool enough = with_room.size() >= state_.MinCopies(plan.record.copies());
-  return request.no_space && enough ? with_room : all;
+// A member without room makes place for another server, as long as enough others have everything.
+void Recovery::LeaveOutFull(const RecoveryRequest& request, Plan* plan) const {
+  auto stays = [](const Member& m) { return !m.left_out && !m.frozen.full(); };
+  size_t with_room = static_cast<size_t>(std::ranges::count_if(plan->members, stays));
+  if (!request.no_space || with_room < state_.MinCopies(plan->record.copies())) return;
+  for (Member& m : plan->members) m.left_out |= m.frozen.full();
 }
 
 Status Recovery::Commit(View& view, const RecoveryRequest& request, const Plan& plan) {
@@ -435,7 +433,10 @@ Status Recovery::Commit(View& view, const RecoveryRequest& request, const Plan& 
   if (record->pending_version() != plan.new_version) {
     return Fail(ErrorCode::kInternal, fmt::format("chunk {:016x}: two recoveries at once", request.chunk.value));
   }
-  std::vector<pb::ReplicaRecord> replicas = Remaining(request, plan);
+  std::vector<pb::ReplicaRecord> replicas;
+  for (const Member& m : plan.members) {
+    if (!m.left_out) replicas.push_back(m.replica);
+  }
   uint32_t copies = record->copies();
   if (std::ranges::none_of(plan.members, &Member::raised)) {
     TRY(PlaceAnew(view, copies, &replicas));

@@ -90,8 +90,7 @@ class Recovery {
   Task<void> CopyTo(const Plan* plan, ChunkId chunk, Member* member, const Member* source);
   // Who else may have good blocks where this member or its source has none.
   void FillOthers(const Plan& plan, const Member& member, const Member* source, pb::SetVersionRequest* request) const;
-  // Those that stay in the record.
-  std::vector<pb::ReplicaRecord> Remaining(const RecoveryRequest& request, const Plan& plan) const;
+  void LeaveOutFull(const RecoveryRequest& request, Plan* plan) const;
   void NoteLost(ChunkId chunk, const Plan& plan);
   Status Commit(View& view, const RecoveryRequest& request, const Plan& plan);
   void ForgetLapsed(pb::ChunkRecord* record);

@@ -151,6 +151,12 @@ TEST_F(Storm, NothingAcknowledgedIsLost) {
   }
   std::string short_of;
   EXPECT_TRUE(Eventually([&] { return (short_of = cluster_->Shortage()).empty(); }, Milliseconds(120000))) << short_of;
+  // Flipped bits that nobody has read yet.
+  Say(cluster_->Shoal({"scrub"}, Milliseconds(300000)).Text());
+  EXPECT_TRUE(Eventually([&] { return cluster_->Shoal({"fsck"}).exit == 0; }, Milliseconds(120000)))
+      << cluster_->Shoal({"fsck"}).Text();
+  Outcome check = cluster_->Shoal({"meta", "check"});
+  EXPECT_EQ(check.exit, 0) << check.Text();
 }
 
 }  // namespace
