@@ -171,7 +171,7 @@ TEST_F(ScrubTest, WhatIsLostIsCalledLost) {
   ASSERT_EQ(stat["chunks"].size(), 2u);
   EXPECT_EQ(stat["chunks"][0]["state"], "lost") << stat.dump(2);
   EXPECT_EQ(stat["chunks"][1]["state"], "safe");
-  for (const auto& replica : stat["chunks"][0]["replicas"]) EXPECT_EQ(replica["state"], "damaged");
+  for (const auto& replica : stat["chunks"][0]["replicas"]) EXPECT_EQ(replica["state"], "bad");
   // Without the file all is well again.
   ASSERT_EQ(unlink(cluster_->Path("sub/" + odd).c_str()), 0);
   EXPECT_TRUE(Eventually([&] { return cluster_->Http("metaserver", "/healthz").find(" 200 ") != std::string::npos; }));
