@@ -161,6 +161,10 @@ SmallDisk::SmallDisk(std::string directory, const std::string& size) : directory
 
 SmallDisk::~SmallDisk() {
   if (mounted_) umount2(directory_.c_str(), MNT_DETACH);
+  // The cluster's directory could not be deleted while this was mounted in it.
+  std::error_code error;
+  for (fs::path path = directory_; fs::remove(path, error); path = path.parent_path()) {
+  }
 }
 
 }  // namespace shoal::test
