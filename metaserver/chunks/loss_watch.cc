@@ -29,11 +29,16 @@ void LossWatch::Tick() {
   }
 }
 
-Task<void> LossWatch::LookAtBad() {
+std::set<uint64_t> LossWatch::BadChunks() const {
   std::set<uint64_t> chunks;
   for (const auto& [chunk, instance] : state_.bad->List()) {
     if (chunks.size() < kMaxChunks) chunks.insert(chunk.value);
   }
+  return chunks;
+}
+
+Task<void> LossWatch::LookAtBad() {
+  std::set<uint64_t> chunks = BadChunks();
   Task<Result<Found>> judge = JudgeAll(std::move(chunks));
   Result<Found> found = co_await judge;
   looking_ = false;
@@ -55,10 +60,7 @@ void LossWatch::SetHealth(const Found& found) {
 }
 
 Task<Result<LossWatch::Found>> LossWatch::Look() {
-  std::set<uint64_t> chunks;
-  for (const auto& [chunk, instance] : state_.bad->List()) {
-    if (chunks.size() < kMaxChunks) chunks.insert(chunk.value);
-  }
+  std::set<uint64_t> chunks = BadChunks();
   for (ChunkId chunk : state_.repairer->Backlog(kMaxChunks)) chunks.insert(chunk.value);
   Task<Status> away = AddAway(&chunks);
   Status added = co_await away;

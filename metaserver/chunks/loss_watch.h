@@ -40,6 +40,7 @@ class LossWatch {
   Status JudgeSome(View& view, const ClusterHealth& health, const std::vector<uint64_t>& chunks, size_t at,
                    std::vector<Judged>* judged);
   Task<void> LookAtBad();
+  std::set<uint64_t> BadChunks() const;
   void SetHealth(const Found& found);
   std::string NameOf(uint64_t inode);
   Task<void> FindNames();

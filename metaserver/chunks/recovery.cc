@@ -10,10 +10,10 @@
 namespace shoal::meta {
 namespace {
 
-constexpr Duration kFreezeTimeout = 1s;   // of one call; a server that does not answer dies by its lease
-constexpr Duration kRaiseTimeout = 60s;   // levelling may copy a whole chunk
+constexpr Duration kFreezeTimeout = 1s;  // of one call; a server that does not answer dies by its lease
+constexpr Duration kRaiseTimeout = 60s;  // levelling may copy a whole chunk
 constexpr Duration kAttemptTime = 25s;
-constexpr int kAttempts = 5;              // each may find another source unreadable
+constexpr int kAttempts = 5;                // each may find another source unreadable
 constexpr Duration kHopelessPause = 200ms;  // before "no replica is alive" is answered: the asker tries again at once
 constexpr Duration kLately = 5s;
 constexpr size_t kMaxFailed = 10000;
@@ -160,7 +160,8 @@ Status Recovery::Intent(View& view, const RecoveryRequest& request, Plan* plan) 
     std::vector<ServerId> members;
     for (const auto& r : record->replicas()) members.push_back(ServerId(r.server()));
     if (PlaceReplicas(state_.registry.Candidates(state_.now()), members, 1, state_.rng).empty()) {
-      return Fail(ErrorCode::kNoSpace, fmt::format("no other chunkserver has room for chunk {:016x}", request.chunk.value));
+      return Fail(ErrorCode::kNoSpace,
+                  fmt::format("no other chunkserver has room for chunk {:016x}", request.chunk.value));
     }
   }
   bool hope = std::ranges::any_of(record->replicas(), [&](const pb::ReplicaRecord& r) {
@@ -242,7 +243,8 @@ Task<Status> Recovery::RaiseAll(Plan* plan, const RecoveryRequest* request) {
   bool away = false;   // somebody may have more than is in reach
   plan->lost.clear();
   auto rank = [](const Member& m) {
-    return std::tuple(m.frozen.version(), !m.frozen.suspect(), !m.frozen.damaged(), m.frozen.known(), m.frozen.applied());
+    return std::tuple(m.frozen.version(), !m.frozen.suspect(), !m.frozen.damaged(), m.frozen.known(),
+                      m.frozen.applied());
   };
   for (Member& m : plan->members) {
     if (m.outcome == Outcome::kStuck) {
@@ -262,7 +264,8 @@ Task<Status> Recovery::RaiseAll(Plan* plan, const RecoveryRequest* request) {
   }
   if (!source) {
     if (plan->record.written() || !empty) {
-      co_return Fail(ErrorCode::kUnavailable, fmt::format("no replica of chunk {:016x} is alive", request->chunk.value));
+      co_return Fail(ErrorCode::kUnavailable,
+                     fmt::format("no replica of chunk {:016x} is alive", request->chunk.value));
     }
     co_return Status();  // nothing was ever acknowledged: placed anew in the commit
   }
@@ -281,8 +284,9 @@ Task<Status> Recovery::RaiseAll(Plan* plan, const RecoveryRequest* request) {
   co_await first;
   if (!source->raised && source->frozen.damaged() && source->error.code == ErrorCode::kCorrupt) {
     plan->untouched = untouched;  // it refused before it changed anything
-    co_return Fail(ErrorCode::kUnavailable, fmt::format("chunk {:016x} is damaged on server {}: {}", request->chunk.value,
-                                                        source->replica.server(), source->error.message));
+    co_return Fail(ErrorCode::kUnavailable,
+                   fmt::format("chunk {:016x} is damaged on server {}: {}", request->chunk.value,
+                               source->replica.server(), source->error.message));
   }
   if (!source->raised) {
     co_return Fail(ErrorCode::kNotReady, fmt::format("raising chunk {:016x} on server {}: {}", request->chunk.value,
@@ -294,29 +298,34 @@ Task<Status> Recovery::RaiseAll(Plan* plan, const RecoveryRequest* request) {
   }
   Task<void> join = group.Join();
   co_await join;
+  co_return JudgeUnraised(*request, *source, plan);
+}
+
+// Those that could not be levelled and raised: the recovery is tried again, or goes on without them.
+Status Recovery::JudgeUnraised(const RecoveryRequest& request, const Member& source, Plan* plan) const {
   for (const Member& m : plan->members) {
     // The source is to blame, not the one that tried to read it (which may have the last good copy). If it is bad, its
     // own server has seen that, and says so in the next attempt.
     if (m.left_out || m.raised || m.error.code != ErrorCode::kChainFailed) continue;
     if (!m.frozen.exists() && !plan->lost.empty()) continue;  // no copy can be made of it
-    co_return Fail(ErrorCode::kNotReady, fmt::format("chunk {:016x}: server {} is no source: {}", request->chunk.value,
-                                                     source->replica.server(), ToString(m.error)));
+    return Fail(ErrorCode::kNotReady, fmt::format("chunk {:016x}: server {} is no source: {}", request.chunk.value,
+                                                  source.replica.server(), ToString(m.error)));
   }
   for (Member& m : plan->members) {
     if (m.left_out || m.raised) continue;
-    bool is_extra = request->extra && m.replica.instance() == request->extra.value;
+    bool is_extra = request.extra && m.replica.instance() == request.extra.value;
     // A full disk stays full while the writers wait: the source has everything.
     bool hopeless = IsReplicaError(m.error.code) || m.error.code == ErrorCode::kNoSpace ||
                     (!m.frozen.exists() && m.error.code == ErrorCode::kChainFailed);
     if (!is_extra && !hopeless && !state_.IsDead(m.replica.server())) {
-      co_return Fail(ErrorCode::kNotReady, fmt::format("raising chunk {:016x} on server {}: {}", request->chunk.value,
-                                                       m.replica.server(), ToString(m.error)));
+      return Fail(ErrorCode::kNotReady, fmt::format("raising chunk {:016x} on server {}: {}", request.chunk.value,
+                                                    m.replica.server(), ToString(m.error)));
     }
     m.left_out = true;
-    LogWarning("chunk {:016x}: the replica on server {} is left out: {}", request->chunk.value, m.replica.server(),
+    LogWarning("chunk {:016x}: the replica on server {} is left out: {}", request.chunk.value, m.replica.server(),
                ToString(m.error));
   }
-  co_return Status();
+  return {};
 }
 
 Task<void> Recovery::CopyTo(const Plan* plan, ChunkId chunk, Member* member, const Member* source) {
@@ -328,8 +337,8 @@ Task<void> Recovery::CopyTo(const Plan* plan, ChunkId chunk, Member* member, con
   request.set_source(from ? from->address : "");
   request.set_source_instance(source->replica.instance());
   request.set_order(plan->order);
-  Task<Result<pb::ReplicateResponse>> call = CallServer<pb::ReplicateResponse>(
-      state_, member->replica.server(), pb::REPLICATE, request, kRaiseTimeout);
+  Task<Result<pb::ReplicateResponse>> call =
+      CallServer<pb::ReplicateResponse>(state_, member->replica.server(), pb::REPLICATE, request, kRaiseTimeout);
   Result<pb::ReplicateResponse> done = co_await call;
   member->raised = done.has_value();
   if (!done) member->error = done.error();
@@ -429,7 +438,8 @@ void Recovery::LeaveOutFull(const RecoveryRequest& request, Plan* plan) const {
 
 Status Recovery::Commit(View& view, const RecoveryRequest& request, const Plan& plan) {
   TRY_ASSIGN(const pb::ChunkRecord* record, view.GetChunk(request.chunk));
-  if (!record) return Fail(ErrorCode::kNotFound, fmt::format("chunk {:016x} was deleted meanwhile", request.chunk.value));
+  if (!record)
+    return Fail(ErrorCode::kNotFound, fmt::format("chunk {:016x} was deleted meanwhile", request.chunk.value));
   if (record->pending_version() != plan.new_version) {
     return Fail(ErrorCode::kInternal, fmt::format("chunk {:016x}: two recoveries at once", request.chunk.value));
   }

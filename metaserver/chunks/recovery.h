@@ -86,6 +86,7 @@ class Recovery {
   Task<void> FreezeAll(Plan* plan, const RecoveryRequest* request);
   Task<void> FreezeOne(const Plan* plan, ChunkId chunk, Member* member);
   Task<Status> RaiseAll(Plan* plan, const RecoveryRequest* request);
+  Status JudgeUnraised(const RecoveryRequest& request, const Member& source, Plan* plan) const;
   Task<void> RaiseOne(Plan* plan, ChunkId chunk, Member* member, const Member* source);
   Task<void> CopyTo(const Plan* plan, ChunkId chunk, Member* member, const Member* source);
   // Who else may have good blocks where this member or its source has none.

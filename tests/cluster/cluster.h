@@ -91,6 +91,8 @@ std::string ReadFile(const std::string& path);
 std::string Sha256OfFile(const std::string& path);
 // Writes `size` bytes that follow from `seed`; gives their SHA-256, "" on an error. fsync at the end.
 std::string WritePattern(const std::string& path, size_t size, uint64_t seed);
+// Damages a file: another bit in the byte there. Fails the test when it can't.
+void FlipBit(const std::string& path, off_t at);
 // A local directory with `count` files of /usr/include and their directories.
 void MakeTree(const std::string& directory, int count);
 size_t CountFiles(const std::string& directory);

@@ -96,4 +96,14 @@ size_t CountFiles(const std::string& directory) {
   return count;
 }
 
+void FlipBit(const std::string& path, off_t at) {
+  int fd = open(path.c_str(), O_RDWR | O_CLOEXEC);
+  ASSERT_GE(fd, 0) << path;
+  unsigned char byte = 0;
+  ASSERT_EQ(pread(fd, &byte, 1, at), 1);
+  byte ^= 0x10;
+  ASSERT_EQ(pwrite(fd, &byte, 1, at), 1);
+  close(fd);
+}
+
 }  // namespace shoal::test

@@ -15,16 +15,6 @@ namespace {
 
 constexpr size_t kSize = 3 << 20;
 
-void FlipBit(const std::string& path, off_t at) {
-  int fd = open(path.c_str(), O_RDWR | O_CLOEXEC);
-  ASSERT_GE(fd, 0) << path;
-  unsigned char byte = 0;
-  ASSERT_EQ(pread(fd, &byte, 1, at), 1);
-  byte ^= 0x10;
-  ASSERT_EQ(pwrite(fd, &byte, 1, at), 1);
-  close(fd);
-}
-
 // "" when header, table and all blocks of a replica file match their checksums; else what does not.
 std::string Damage(const std::string& path) {
   std::string bytes = ReadFile(path);

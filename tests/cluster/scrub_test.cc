@@ -17,16 +17,6 @@ namespace {
 
 constexpr size_t kSize = 3 << 20;
 
-void FlipBit(const std::string& path, off_t at) {
-  int fd = open(path.c_str(), O_RDWR | O_CLOEXEC);
-  ASSERT_GE(fd, 0) << path;
-  unsigned char byte = 0;
-  ASSERT_EQ(pread(fd, &byte, 1, at), 1);
-  byte ^= 0x10;
-  ASSERT_EQ(pwrite(fd, &byte, 1, at), 1);
-  close(fd);
-}
-
 // One block gets other bytes, and the checksum that belongs to them: the copy agrees with itself.
 void Rewrite(const std::string& path, uint32_t block) {
   ChunkId chunk;
