@@ -35,6 +35,12 @@ struct Attr {
   uint64_t change = 0;  // raised by every change of the inode or its data
 };
 
+// How a write is meant. A plain value.
+struct WriteHow {
+  bool kill_suid_sgid = false;  // the writer lacks CAP_FSETID
+  std::optional<bool> append;   // at the end, whatever the offset; not given: if the handle was opened with O_APPEND
+};
+
 // What SetAttr shall change; what is not set stays. A plain value.
 struct AttrChange {
   std::optional<uint32_t> mode;  // permission bits

@@ -127,7 +127,7 @@ class Engine {
   // What a rename moved and what it replaced (none: nothing).
   struct Renamed {
     InodeId inode;
-    InodeId replaced;
+    Attr replaced;  // what is left of what had the new name; inode 0: nothing had
   };
   Task<Result<Renamed>> Rename(const Cred& cred, InodeId parent, std::string_view name, InodeId new_parent,
                                std::string_view new_name, uint32_t flags);
@@ -157,15 +157,14 @@ class Engine {
   Task<Status> Release(HandlePtr handle);
   // Up to `length` bytes from `offset`; fewer only at the end of the file. At most 16 MiB at once.
   Task<Result<Payload>> Read(Handle& handle, uint64_t offset, size_t length);
-  // Gathers the bytes and returns where they stand (O_APPEND: at the end, whatever `offset` says). Waits while
-  // options.write_memory is used up. Data of 64 KiB and more is shared with `data`'s block, less is copied.
-  // `kill_suid_sgid`: the writer lacks CAP_FSETID.
-  Task<Result<uint64_t>> Write(Handle& handle, uint64_t offset, Buffer data, bool kill_suid_sgid = false);
+  // Gathers the bytes and returns where they stand. Waits while options.write_memory is used up. Data of 64 KiB and more
+  // is shared with `data`'s block, less is copied.
+  Task<Result<uint64_t>> Write(Handle& handle, uint64_t offset, Buffer data, WriteHow how = {});
   // As Write of a handle with O_APPEND.
   Task<Result<uint64_t>> Append(Handle& handle, Buffer data);
   // Write without a coroutine: nullopt when that would have to wait (then call Write).
   std::optional<Result<uint64_t>> TryWrite(Handle& handle, uint64_t offset, const Buffer& data,
-                                           bool kill_suid_sgid = false);
+                                           WriteHow how = {});
   // Writes out the inode's data and commits its size. Reports the errors not yet reported by this handle.
   Task<Status> Flush(Handle& handle);
   // True when Flush would have nothing to do and nothing to report.

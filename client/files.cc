@@ -130,12 +130,13 @@ Task<Result<uint64_t>> Engine::AddWhenPossible(Handle& handle, uint64_t offset, 
 }
 
 std::optional<Result<uint64_t>> Engine::TryWrite(Handle& handle, uint64_t offset, const Buffer& data,
-                                                 bool kill_suid_sgid) {
-  return AddNow(handle, offset, data, kill_suid_sgid, (handle.flags_ & O_APPEND) != 0);
+                                                 WriteHow how) {
+  return AddNow(handle, offset, data, how.kill_suid_sgid, how.append.value_or((handle.flags_ & O_APPEND) != 0));
 }
 
-Task<Result<uint64_t>> Engine::Write(Handle& handle, uint64_t offset, Buffer data, bool kill_suid_sgid) {
-  return AddWhenPossible(handle, offset, std::move(data), kill_suid_sgid, (handle.flags_ & O_APPEND) != 0);
+Task<Result<uint64_t>> Engine::Write(Handle& handle, uint64_t offset, Buffer data, WriteHow how) {
+  return AddWhenPossible(handle, offset, std::move(data), how.kill_suid_sgid,
+                         how.append.value_or((handle.flags_ & O_APPEND) != 0));
 }
 
 Task<Result<uint64_t>> Engine::Append(Handle& handle, Buffer data) {

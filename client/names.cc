@@ -156,7 +156,9 @@ Task<Result<Engine::Renamed>> Engine::Rename(const Cred& cred, InodeId parent, s
   Result<pb::RenameResponse> response =
       co_await impl_->core.session.Call<pb::RenameResponse>(pb::RENAME, request, cred, CallKind::kMutate);
   if (!response) co_return Fail(std::move(response).error());
-  co_return Renamed{InodeId(response->inode()), InodeId(response->replaced_inode())};
+  Renamed renamed{InodeId(response->inode()), FromProto(response->replaced())};
+  renamed.replaced.inode = InodeId(response->replaced_inode());
+  co_return renamed;
 }
 
 Task<Result<DirPage>> Engine::ReadDir(const Cred& cred, InodeId inode, uint64_t cookie, uint32_t max_entries,

@@ -16,6 +16,7 @@
 #include "fuse/dir_packer.h"
 #include "fuse/freshness.h"
 #include "fuse/mount_options.h"
+#include "fuse/removed.h"
 
 struct fuse_lowlevel_ops;
 
@@ -81,6 +82,7 @@ class MountFs {
   const MountOptions& options() const { return options_; }
   Wire& wire() { return wire_; }
   Freshness& freshness() { return freshness_; }
+  Removed& removed() { return removed_; }
   char* scratch() { return scratch_.get(); }  // kScratch bytes, for one answer being put together
   static constexpr size_t kScratch = 1 << 20;
 
@@ -131,6 +133,7 @@ class MountFs {
   Wire wire_;
   CredCache creds_;
   Freshness freshness_;
+  Removed removed_;
   std::unique_ptr<char[]> scratch_;
   uint64_t last_wait_id_ = 0;
 

@@ -16,7 +16,9 @@ namespace {
 Op Getattr(MountFs& fs, Call call, InodeId inode) {
   call.Arm();
   auto attr = co_await fs.engine().GetAttr(call.cred(), inode);
+  const client::Attr* left = attr || attr.error().code != ErrorCode::kStale ? nullptr : fs.removed().Find(inode);
   if (attr) call.Attr(*attr);
+  else if (left) call.Attr(*left);
   else call.Fail(attr.error());
 }
 

@@ -65,11 +65,12 @@ bool IsSync(const MountFs& fs, const FileHandle& file, int flags) {
   return fs.options().sync || (file.direct && (flags & (O_SYNC | O_DSYNC)));
 }
 
-Op Write(MountFs& fs, Call call, FileHandle* file, uint64_t offset, Buffer data, bool kill_suid_sgid, bool sync) {
+Op Write(MountFs& fs, Call call, FileHandle* file, uint64_t offset, Buffer data, client::WriteHow how,
+         bool sync) {
   Using<FileHandle> use(fs, file);
   call.Arm();
   size_t size = data.size();
-  auto written = co_await fs.engine().Write(*file->handle, offset, std::move(data), kill_suid_sgid);
+  auto written = co_await fs.engine().Write(*file->handle, offset, std::move(data), how);
   fs.freshness().Changed(file->inode());
   if (!written) {
     call.Fail(written.error());
@@ -143,20 +144,22 @@ void WriteHandler(fuse_req_t req, fuse_ino_t, const char* data, size_t size, off
   MountFs& fs = FsOf(req);
   FileHandle* file = FileOf(info);
   const Wire& wire = fs.wire();
-  bool kill = wire.KillSuidSgid();
+  // fcntl(2) may have changed O_APPEND since the open. What the kernel writes out of a mapping comes through any handle
+  // that is open for writing, and has its place.
+  client::WriteHow how{.kill_suid_sgid = wire.KillSuidSgid(), .append = (info->flags & O_APPEND) && !info->writepage};
   bool sync = IsSync(fs, *file, info->flags);
   size_t at = static_cast<size_t>(reinterpret_cast<const uint8_t*>(data) - wire.buffer.data());
   Buffer piece = wire.buffer.Slice(at, size);
   Call call(fs, req);
   if (!sync) {
-    if (auto written = fs.engine().TryWrite(*file->handle, static_cast<uint64_t>(offset), piece, kill)) {
+    if (auto written = fs.engine().TryWrite(*file->handle, static_cast<uint64_t>(offset), piece, how)) {
       fs.freshness().Changed(file->inode());
       if (*written) call.Written(size);
       else call.Fail(written->error());
       return;
     }
   }
-  Write(fs, std::move(call), file, static_cast<uint64_t>(offset), std::move(piece), kill, sync);
+  Write(fs, std::move(call), file, static_cast<uint64_t>(offset), std::move(piece), how, sync);
 }
 
 void FlushHandler(fuse_req_t req, fuse_ino_t, fuse_file_info* info) {

@@ -54,6 +54,7 @@ void AnswerRemoved(MountFs& fs, Call& call, InodeId parent, const Result<client:
   fs.freshness().Changed(parent);
   if (!attr) return void(call.Fail(attr.error()));
   fs.freshness().Changed(attr->inode);
+  fs.removed().Lost(*attr);
   call.Ok();
 }
 
@@ -80,7 +81,8 @@ Op Rename(MountFs& fs, Call call, InodeId parent, std::string name, InodeId new_
     co_return;
   }
   fs.freshness().Changed(renamed->inode);
-  if (renamed->replaced) fs.freshness().Changed(renamed->replaced);
+  if (renamed->replaced.inode) fs.freshness().Changed(renamed->replaced.inode);
+  fs.removed().Lost(renamed->replaced);
   call.Ok();
 }
 
@@ -91,9 +93,18 @@ void LookupHandler(fuse_req_t req, fuse_ino_t parent, const char* name) {
   Lookup(fs, Call(fs, req), fs.InodeOf(parent), name);
 }
 
-// Nothing is kept by inode: the engine bounds its own caches.
-void ForgetHandler(fuse_req_t req, fuse_ino_t, uint64_t) { fuse_reply_none(req); }
-void ForgetMultiHandler(fuse_req_t req, size_t, fuse_forget_data*) { fuse_reply_none(req); }
+// The kernel forgets an inode as a whole. What else is kept by inode the engine bounds by itself.
+void ForgetHandler(fuse_req_t req, fuse_ino_t node, uint64_t) {
+  MountFs& fs = FsOf(req);
+  fs.removed().Forgotten(fs.InodeOf(node));
+  fuse_reply_none(req);
+}
+
+void ForgetMultiHandler(fuse_req_t req, size_t count, fuse_forget_data* forgets) {
+  MountFs& fs = FsOf(req);
+  for (size_t i = 0; i < count; ++i) fs.removed().Forgotten(fs.InodeOf(forgets[i].ino));
+  fuse_reply_none(req);
+}
 
 void MkdirHandler(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode) {
   MountFs& fs = FsOf(req);

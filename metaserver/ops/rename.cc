@@ -110,7 +110,7 @@ void Exchange(View& view, const Move& move) {
   Reparent(view, move.target.inode, move.target_is_directory(), move.to, move.from);
 }
 
-Status Replace(View& view, const Move& move) {
+Status Replace(View& view, const Move& move, pb::RenameResponse* response) {
   if (move.target) {
     if (!move.target_is_directory() && move.target_record->nlink() <= 1) {
       TRY(view.WaitWhileBusy(move.target.inode));
@@ -124,7 +124,11 @@ Status Replace(View& view, const Move& move) {
   pb::InodeRecord* to = TouchParent(view, move.to, move.target ? 0 : 1);
   if (move.target_is_directory()) to->set_nlink(to->nlink() - 1);
   Reparent(view, move.source.inode, move.source_is_directory(), move.from, move.to);
-  if (move.target) LoseLink(view, move.target.inode);
+  if (move.target) {
+    pb::InodeRecord left = LoseLink(view, move.target.inode);
+    response->set_replaced_inode(move.target.inode.value);
+    FillAttr(move.target.inode, left, response->mutable_replaced());
+  }
   return {};
 }
 
@@ -154,8 +158,7 @@ Status Rename(View& view, const pb::RenameRequest& request, pb::RenameResponse& 
     return {};
   }
   TRY(CheckTypes(move));
-  if (move.target) response.set_replaced_inode(move.target.inode.value);
-  return Replace(view, move);
+  return Replace(view, move, &response);
 }
 
 }  // namespace shoal::meta

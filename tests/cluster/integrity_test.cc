@@ -71,14 +71,16 @@ TEST_P(Integrity, FlippedBitIsNeverRead) {
     EXPECT_EQ(Sha256OfFile(path), sum) << part << ", good copy " << good;
     EXPECT_EQ(Sha256OfFile(path), sum);
   }
-  auto found = [&] { return Sum("shoal_chunkserver_corrupt_blocks_total") >= corrupt + 2; };
+  auto found = [&] {
+    return Sum("shoal_chunkserver_corrupt_blocks_total") >= corrupt + 2 && Reported() >= reported + 2;
+  };
   for (int mounts = 0; mounts < 50 && !found(); ++mounts) {
     cluster_->Remount();
     for (size_t good = 0; good < 3; ++good) ReadFile(cluster_->Path(std::string(part) + "-" + std::to_string(good)));
   }
   EXPECT_TRUE(Eventually(found))
-      << "counted " << Sum("shoal_chunkserver_corrupt_blocks_total") - corrupt;
-  EXPECT_TRUE(Eventually([&] { return Reported() >= reported + 2; })) << Reported() << " after " << reported;
+      << "counted " << Sum("shoal_chunkserver_corrupt_blocks_total") - corrupt << ", " << Reported() << " reported after "
+      << reported;
   std::string logs;
   for (const std::string& server : cluster_->Chunkservers()) logs += cluster_->Log(server);
   EXPECT_NE(logs.find("checksum"), std::string::npos) << "nothing about it in the chunkservers' logs";

@@ -188,6 +188,38 @@ TEST_F(Data, MappingSeesWritesAndOutlivesTheDescriptor) {
   EXPECT_EQ(Get("f")[0], 'M');
 }
 
+// What the kernel writes out of a mapping has its place, through whatever handle it comes.
+TEST_F(Data, AMappingBesideAnAppender) {
+  Put("f", std::string(10000, 'a'));
+  File appender(P("f"), O_RDWR | O_APPEND);
+  File file(P("f"), O_RDWR);
+  auto* bytes = static_cast<char*>(mmap(nullptr, 10000, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0));
+  ASSERT_NE(bytes, MAP_FAILED) << std::strerror(errno);
+  bytes[100] = 'b';
+  bytes[9000] = 'c';
+  ASSERT_OK(msync(bytes, 10000, MS_SYNC));
+  ASSERT_EQ(write(appender, "end", 3), 3);
+  bytes[5000] = 'd';
+  ASSERT_OK(munmap(bytes, 10000));
+  ASSERT_OK(fsync(file));
+  std::string want = std::string(10000, 'a') + "end";
+  want[100] = 'b', want[9000] = 'c', want[5000] = 'd';
+  EXPECT_EQ(Get("f"), want);
+}
+
+TEST_F(Data, AppendingBeginsAndEndsWhileOpen) {
+  Put("f", "0123456789");
+  File file(P("f"), O_WRONLY);
+  ASSERT_OK(fcntl(file, F_SETFL, O_APPEND));
+  ASSERT_EQ(pwrite(file, "ab", 2, 1), 2);
+  ASSERT_OK(fcntl(file, F_SETFL, 0));
+  ASSERT_EQ(pwrite(file, "cd", 2, 3), 2);
+  File appender(P("f"), O_WRONLY | O_APPEND);
+  ASSERT_OK(fcntl(appender, F_SETFL, 0));
+  ASSERT_EQ(pwrite(appender, "ef", 2, 5), 2);
+  EXPECT_EQ(Get("f"), "012cdef789ab");
+}
+
 TEST_F(Data, VectoredAndEmptyWrites) {
   File file(P("f"), O_RDWR | O_CREAT);
   char a[] = "aa", b[] = "bbb";

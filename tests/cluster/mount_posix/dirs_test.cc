@@ -1,5 +1,6 @@
 // Listings: completeness under change, seeking, large directories.
 #include <dirent.h>
+#include <sys/wait.h>
 
 #include <map>
 #include <memory>
@@ -181,6 +182,57 @@ TEST_F(Dirs, DeepTree) {
   EXPECT_TRUE(std::string(where).ends_with("/d58/d59"));
   free(where);
   ASSERT_OK(chdir("/"));
+}
+
+// What is held open keeps its attributes, and lists nothing.
+TEST_F(Dirs, RemovedWhileOpen) {
+  ASSERT_OK(mkdir(P("removed").c_str(), 0750));
+  ASSERT_OK(mkdir(P("replaced").c_str(), 0755));
+  ASSERT_OK(mkdir(P("new").c_str(), 0755));
+  int removed = open(P("removed").c_str(), O_RDONLY | O_DIRECTORY);
+  int replaced = open(P("replaced").c_str(), O_RDONLY | O_DIRECTORY);
+  ASSERT_GE(removed, 0);
+  ASSERT_GE(replaced, 0);
+  struct stat before {}, after {};
+  ASSERT_OK(fstat(removed, &before));
+  ASSERT_OK(rmdir(P("removed").c_str()));
+  ASSERT_OK(rename(P("new").c_str(), P("replaced").c_str()));
+  ASSERT_OK(fstat(removed, &after));
+  EXPECT_EQ(after.st_nlink, 0u);
+  EXPECT_EQ(after.st_mode, before.st_mode);
+  EXPECT_EQ(after.st_ino, before.st_ino);
+  EXPECT_ERRNO(openat(removed, "x", O_CREAT | O_WRONLY, 0600), ENOENT);
+  Dir dir(fdopendir(removed));
+  EXPECT_EQ(readdir(dir.get()), nullptr);
+  ASSERT_OK(fstat(replaced, &after));
+  EXPECT_EQ(after.st_nlink, 0u);
+  close(replaced);
+}
+
+TEST_F(Dirs, RemovedWhileWorkingThere) {
+  ASSERT_OK(mkdir(P("here").c_str(), 0755));
+  pid_t child = fork();
+  if (child == 0) {
+    struct stat st {};
+    bool ok = chdir(P("here").c_str()) == 0 && rmdir(P("here").c_str()) == 0 && stat(".", &st) == 0 && st.st_nlink == 0;
+    DIR* dir = opendir(".");
+    _exit(ok && dir && !readdir(dir) ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+}
+
+TEST_F(Dirs, PipeRemovedWhileOpen) {
+  ASSERT_OK(mkfifo(P("pipe").c_str(), 0600));
+  int fd = open(P("pipe").c_str(), O_RDWR);
+  ASSERT_GE(fd, 0);
+  ASSERT_OK(unlink(P("pipe").c_str()));
+  struct stat st {};
+  ASSERT_OK(fstat(fd, &st));
+  EXPECT_EQ(st.st_nlink, 0u);
+  EXPECT_TRUE(S_ISFIFO(st.st_mode));
+  close(fd);
 }
 
 }  // namespace
