@@ -191,8 +191,8 @@ TEST_F(Data, MappingSeesWritesAndOutlivesTheDescriptor) {
 // What the kernel writes out of a mapping has its place, through whatever handle it comes.
 TEST_F(Data, AMappingBesideAnAppender) {
   Put("f", std::string(10000, 'a'));
-  File appender(P("f"), O_RDWR | O_APPEND);
   File file(P("f"), O_RDWR);
+  File appender(P("f"), O_RDWR | O_APPEND);  // the kernel takes the newest
   auto* bytes = static_cast<char*>(mmap(nullptr, 10000, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0));
   ASSERT_NE(bytes, MAP_FAILED) << std::strerror(errno);
   bytes[100] = 'b';
