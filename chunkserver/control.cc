@@ -176,7 +176,10 @@ Status Control::CheckMetaserver(const pb::RegisterResponse& response, const std:
 Task<Status> Control::Join(const pb::RegisterResponse* response) {
   bool first = self_.cluster_uuid.empty();
   bool newer = response->incarnation() > self_.incarnation;
-  if (newer) durable_txn_ = 0;
+  if (newer) {  // numbers of another history
+    durable_txn_ = 0;
+    node_.control.txn = 0;
+  }
   durable_txn_ = std::max(durable_txn_, response->durable_txn());
   if (first || (newer && response->life() != 0)) {
     DirectoryIdentity identity{self_.server_uuid, response->cluster_uuid(), response->incarnation(), response->life()};
@@ -237,7 +240,12 @@ Task<Status> Control::Heartbeat(std::shared_ptr<Connection> connection, bool* se
   request.set_server(server_);
   request.set_load(static_cast<uint32_t>(std::max<int64_t>(0, node_.requests.load())));
   request.set_last_order(node_.last_order.load());
-  for (const auto& disk : node_.store->disks()) *request.add_disks() = disk->Report();
+  uint64_t unsynced = 0;
+  for (const auto& disk : node_.store->disks()) {
+    *request.add_disks() = disk->Report();
+    unsynced += disk->UnsyncedBytes();
+  }
+  request.set_unsynced_bytes(unsynced);
   int64_t sent = ServerLease::NowNs();
   Payload nothing;
   auto reply = co_await CallTyped<pb::HeartbeatResponse>(connection, pb::HEARTBEAT, request, std::move(nothing), kCallTimeout);

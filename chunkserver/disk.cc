@@ -200,4 +200,13 @@ std::vector<std::shared_ptr<Replica>> Disk::DirtyReplicas() const {
   return replicas;
 }
 
+uint64_t Disk::UnsyncedBytes() const {
+  uint64_t bytes = 0;
+  for (const auto& replica : DirtyReplicas()) {
+    std::lock_guard lock(replica->mutex);
+    bytes += replica->changed_bytes - replica->synced_bytes;
+  }
+  return bytes;
+}
+
 }  // namespace shoal

@@ -72,6 +72,7 @@ class Disk {
   void AddDirty(std::shared_ptr<Replica> replica);
   void RemoveDirty(const Replica& replica);
   std::vector<std::shared_ptr<Replica>> DirtyReplicas() const;
+  uint64_t UnsyncedBytes() const;  // of writes that this process has applied
   // Replicas that were synced (Replica::mutex is held); the ones that became so long enough ago, a few at a time.
   void AddCleanable(std::shared_ptr<Replica> replica);
   std::vector<std::shared_ptr<Replica>> TakeCleanable(Duration idle);

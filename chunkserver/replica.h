@@ -45,6 +45,8 @@ class Replica {
   bool name_synced = true;      // its directory entry is durable
   uint64_t changes = 0;         // writes applied; those of earlier processes count as one
   uint64_t synced_changes = 0;  // of these, known to be durable
+  uint64_t changed_bytes = 0;   // the payloads of the writes applied
+  uint64_t synced_bytes = 0;    // of these, known to be durable
   bool cleaning = false;        // in the disk's list of those to be cleaned (ReplicaFile::Clean)
   std::vector<Callback> idle_waiters;  // told when `applying` ends
 

@@ -33,6 +33,7 @@ Status RaiseOnDisk(ReplicaStore& store, const std::shared_ptr<Replica>& replica,
     replica->version = version;
     if (whole) replica->damaged.reset();
     replica->synced_changes = replica->changes;
+    replica->synced_bytes = replica->changed_bytes;
     replica->disk.RemoveDirty(*replica);
     replica->disk.AddCleanable(replica);
     replica->order.Start(version);

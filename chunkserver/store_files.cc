@@ -130,7 +130,7 @@ Status ReplicaStore::Sync(const std::shared_ptr<Replica>& replica) {
   TRY(Load(replica));
   std::lock_guard sync(replica->sync);
   std::shared_ptr<ReplicaFile> file;
-  uint64_t changes, through;
+  uint64_t changes, bytes, through;
   bool name_synced;
   {
     std::lock_guard lock(replica->mutex);
@@ -139,6 +139,7 @@ Status ReplicaStore::Sync(const std::shared_ptr<Replica>& replica) {
     if (!replica->file) return Fail(ErrorCode::kNotReady, "the replica's file was just closed: try again");
     file = replica->file;
     changes = replica->changes;
+    bytes = replica->changed_bytes;
     through = replica->order.applied();
     name_synced = replica->name_synced;
   }
@@ -156,6 +157,7 @@ Status ReplicaStore::Sync(const std::shared_ptr<Replica>& replica) {
   }
   std::lock_guard lock(replica->mutex);
   replica->synced_changes = std::max(replica->synced_changes, changes);
+  replica->synced_bytes = std::max(replica->synced_bytes, bytes);
   if (replica->synced_changes == replica->changes) replica->disk.RemoveDirty(*replica);
   replica->disk.AddCleanable(replica);
   return {};
@@ -208,10 +210,14 @@ Status ReplicaStore::SyncAll(Disk& disk) {
 }
 
 Status ReplicaStore::Sweep(Disk& disk, const std::vector<std::shared_ptr<Replica>>& dirty) {
-  std::vector<std::pair<std::shared_ptr<Replica>, uint64_t>> before;
+  struct Before {
+    std::shared_ptr<Replica> replica;
+    uint64_t changes, bytes;
+  };
+  std::vector<Before> before;
   for (const auto& replica : dirty) {
     std::lock_guard lock(replica->mutex);
-    before.emplace_back(replica, replica->changes);
+    before.push_back({replica, replica->changes, replica->changed_bytes});
   }
   Status status = disk.SyncFileSystem();
   if (!status) {
@@ -228,10 +234,11 @@ Status ReplicaStore::Sweep(Disk& disk, const std::vector<std::shared_ptr<Replica
     return status;
   }
   disk.SetSwept();
-  for (auto& [replica, changes] : before) {
+  for (auto& [replica, changes, bytes] : before) {
     std::lock_guard lock(replica->mutex);
     if (replica->exists) replica->name_synced = true;
     replica->synced_changes = std::max(replica->synced_changes, changes);
+    replica->synced_bytes = std::max(replica->synced_bytes, bytes);
     if (replica->synced_changes == replica->changes) disk.RemoveDirty(*replica);
     disk.AddCleanable(replica);
   }

@@ -114,11 +114,13 @@ void ApplyWrites(ReplicaStore& store, std::shared_ptr<Replica> replica) {
     WriteJobs ended;
     {
       std::unique_lock io(replica->io);
+      const uint64_t bytes = job->write.payload.size();
       status = ApplyOne(store, replica, job->write);
       std::lock_guard lock(replica->mutex);
       ended = replica->order.Applied(job, status);
       if (status) {
         ++replica->changes;
+        replica->changed_bytes += bytes;
         replica->disk.AddDirty(replica);
       }
     }

@@ -13,6 +13,8 @@ namespace {
 constexpr uint32_t kMaxSlots = 256;
 constexpr size_t kReleaseBatch = 256;
 constexpr Duration kReleaseDelay = 10ms;
+constexpr Duration kUnsyncedPause = 1s;        // between two questions what is durable
+constexpr size_t kHandInBytes = 1 << 20;       // of one message
 
 SteadyTime Now() { return std::chrono::steady_clock::now(); }
 
@@ -70,7 +72,14 @@ bool Final(ErrorCode code) {
 }  // namespace
 
 Session::Session(EventLoop& loop, const ClientOptions& options, RpcContext& context)
-    : loop_(loop), options_(options), client_uuid_(RandomHex()), slot_free_(loop), wake_keeper_(loop), tasks_(loop) {
+    : loop_(loop),
+      options_(options),
+      context_(context),
+      client_uuid_(RandomHex()),
+      slot_free_(loop),
+      unsynced_room_(loop),
+      wake_keeper_(loop),
+      tasks_(loop) {
   CHECK(!options.meta.empty());
   for (const Address& address : options.meta) {
     auto channel = std::make_unique<Channel>(loop, context, address);
@@ -109,6 +118,7 @@ void Session::Close() {
   for (auto& channel : channels_) channel->Close();
   wake_keeper_.WakeAll();
   slot_free_.WakeAll();
+  unsynced_room_.WakeAll();
 }
 
 // ---- requests ----
@@ -143,6 +153,7 @@ Task<Result<Reply>> Session::Send(pb::Method method, google::protobuf::MessageLi
     Result<Reply> reply = co_await Attempts(method, request, caller, nullptr, try_time);
     co_return reply;
   }
+  if (unsynced_.Full()) co_await WaitForRoom();
   Slot slot;
   if (free_slots_.empty()) {
     slot = co_await TakeSlot();
@@ -188,6 +199,7 @@ Task<Result<Reply>> Session::Attempts(pb::Method method, google::protobuf::Messa
     SteadyTime began = Now();
     PendingReply pending = connection->Call(method, request, Payload(), std::min<Duration>(try_time, deadline - Now()));
     Result<Reply> reply = co_await pending;
+    if (reply && slot && Unsynced::Covers(method)) Keep(reply->txn, method, request, reply->message);
     if (reply || !SendAgain(reply.error().code)) co_return reply;
     if (reply.error().code == ErrorCode::kSessionEnded && !options_.open_session) co_return reply;
     ErrorCode code = reply.error().code;
@@ -204,6 +216,45 @@ Task<Result<Reply>> Session::Attempts(pb::Method method, google::protobuf::Messa
       co_await loop_.Sleep(pause);
     }
   }
+}
+
+// ---- what is not yet durable ----
+
+void Session::Keep(TxnId txn, pb::Method method, const google::protobuf::MessageLite& request, const Buffer& response) {
+  const bool first = unsynced_.empty();
+  unsynced_.Keep(txn, method, request, response.view());
+  if (first && keeper_timer_) keeper_timer_ = loop_.RunAfter(kUnsyncedPause, [this] { wake_keeper_.WakeAll(); });
+  if (unsynced_.Many()) wake_keeper_.WakeAll();
+}
+
+// Without a connection nothing is answered, so nothing more is kept.
+Task<void> Session::WaitForRoom() {
+  while (unsynced_.Full() && !closed_ && current()) {
+    wake_keeper_.WakeAll();
+    co_await unsynced_room_.Wait();
+  }
+}
+
+// The metaserver has lost what was done between two transactions.
+Task<Status> Session::HandIn(std::shared_ptr<Connection> connection, const pb::OpenSessionResponse* opened) {
+  uint64_t above = opened->hand_in_above();
+  size_t count = 0;
+  for (bool more = true; more;) {
+    pb::HandInRequest request;
+    request.set_session(session_);
+    more = unsynced_.Fill(&above, opened->hand_in_below(), kHandInBytes, &request);
+    request.set_end(!more);
+    count += static_cast<size_t>(request.done_size());
+    PendingReply pending = connection->Call(pb::HAND_IN, request, Payload(), kTryTime);
+    Result<Reply> reply = co_await pending;
+    if (!reply) co_return Fail(std::move(reply).error());
+    // Executed already: that is what has to become durable.
+    if (reply->txn && request.done_size() > 0) {
+      unsynced_.Renumber(request.done(0).txn() - 1, above + 1, reply->txn);
+    }
+  }
+  LogWarning("the metaserver has lost what was done last, as after a power cut: {} requests were handed in again", count);
+  co_return Status{};
 }
 
 // ---- connections and the session ----
@@ -244,6 +295,9 @@ Task<Status> Session::OpenSession(std::shared_ptr<Connection> connection) {
     if (fill_) fill_(request);
     // They are released after this: until then they count as open.
     for (InodeId inode : released_) request.add_open_inodes(inode.value);
+    request.set_seen_txn(context_.txn.load());
+    request.set_durable_txn(unsynced_.durable().value);
+    request.set_kept_txn(unsynced_.last().value);
     PendingReply pending = connection->Call(pb::OPEN_SESSION, request, Payload(), 10s);
     Result<Reply> reply = co_await pending;
     if (!reply && reply.error().code == ErrorCode::kSessionEnded && session_ != 0) {
@@ -261,7 +315,13 @@ Task<Status> Session::OpenSession(std::shared_ptr<Connection> connection) {
     }
     incarnation_ = response.incarnation();
     SessionOpened(response);
-    connection->OnClose([this](const Error&, bool) { wake_keeper_.WakeAll(); });
+    connection->OnClose([this](const Error&, bool) {
+      wake_keeper_.WakeAll();
+      unsynced_room_.WakeAll();
+    });
+    if (same && response.hand_in_above() != 0) {
+      CO_TRY(co_await HandIn(connection, &response));
+    }
     co_return Status{};
   }
   co_return Fail(ErrorCode::kSessionEnded, "the metaserver opens no session for this client");
@@ -271,6 +331,7 @@ Task<Status> Session::OpenSession(std::shared_ptr<Connection> connection) {
 std::unexpected<Error> Session::Restored(const std::string& what) {
   if (!std::exchange(restored_, true)) {
     LogError("{}", what);
+    unsynced_.Clear();
     if (lost_) lost_();
   }
   return Fail(ErrorCode::kRestored, what);
@@ -282,6 +343,8 @@ void Session::SessionOpened(const pb::OpenSessionResponse& response) {
   if (session_ == response.session() && response.resumed()) return;
   bool first = !std::exchange(opened_, true);
   session_ = response.session();
+  unsynced_.Clear();  // of the session that has ended
+  hand_in_failed_ = 0;
   ++epoch_;
   free_slots_.clear();
   for (uint32_t i = std::clamp(response.slots(), 1u, kMaxSlots); i-- > 0;) free_slots_.push_back({i, 0, epoch_});
@@ -301,7 +364,8 @@ void Session::DropSession(const std::shared_ptr<Connection>& connection, const E
 Task<void> Session::Keeper() {
   while (!closed_) {
     if (current()) {
-      Duration pause = unsure_.empty() && released_.empty() ? session_timeout_ / 3 : Duration(1s);
+      const bool idle = unsure_.empty() && released_.empty() && unsynced_.empty();
+      Duration pause = idle ? session_timeout_ / 3 : Duration(kUnsyncedPause);
       keeper_timer_ = loop_.RunAfter(pause, [this] { wake_keeper_.WakeAll(); });
       co_await wake_keeper_.Wait();
       keeper_timer_.reset();
@@ -324,12 +388,26 @@ Task<void> Session::KeepAlive() {
   std::erase_if(unsure_, [this](InodeId inode) { return !is_closed_ || !is_closed_(inode); });
   size_t told = unsure_.size();
   for (InodeId inode : unsure_) request.add_released(inode.value);
+  request.set_sync(unsynced_.Many());
   PendingReply pending = connection->Call(pb::KEEP_ALIVE, request, Payload(), 10s);
   Result<Reply> reply = co_await pending;
+  if (reply) KeptAlive(*reply);
+  unsynced_room_.WakeAll();
   if (reply) unsure_.erase(unsure_.begin(), unsure_.begin() + static_cast<ptrdiff_t>(told));
   if (reply || closed_) co_return;
   if (reply.error().code == ErrorCode::kSessionEnded) DropSession(connection, reply.error());
   if (reply.error().code == ErrorCode::kTimeout) connection->Close(reply.error());
+}
+
+void Session::KeptAlive(const Reply& reply) {
+  pb::KeepAliveResponse response;
+  if (!ParseReply(reply, response)) return;
+  unsynced_.Covered(TxnId(response.durable_txn()));
+  if (response.hand_in_failed() > hand_in_failed_) {
+    LogError("{} changes that a power cut of the metaserver took could not be done again as they were, the last one: {}",
+             response.hand_in_failed(), response.hand_in_error());
+  }
+  hand_in_failed_ = response.hand_in_failed();
 }
 
 // ---- releases ----

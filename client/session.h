@@ -8,6 +8,7 @@
 
 #include "client/attr.h"
 #include "client/engine.h"
+#include "client/unsynced.h"
 #include "common/proto/meta.pb.h"
 #include "common/rpc/rpc.h"
 
@@ -18,6 +19,7 @@ namespace shoal::client {
 enum class CallKind { kRead, kMutate };
 
 // Connections to the metaservers (one in use at a time), the session and its slots, retries, keep-alive.
+// What was done and is not yet durable at the metaserver is kept, and handed in when it has lost it in a power cut.
 //
 // Owner: the engine; lives on its loop. Errors: what the metaserver answered; kTimeout when none answered for
 // options.timeout; kCancelled after Close; kSessionEnded when the session was lost while a request that cannot be
@@ -69,6 +71,8 @@ class Session {
 
   uint64_t id() const { return session_; }
   const std::string& cluster_uuid() const { return cluster_uuid_; }
+  // What the metaserver has answered and not yet said to be durable.
+  const Unsynced& unsynced() const { return unsynced_; }
 
  private:
   static constexpr Duration kTryTime = 20s;
@@ -88,15 +92,20 @@ class Session {
   Task<Result<std::shared_ptr<Connection>>> Connect(SteadyTime deadline);
   std::shared_ptr<Connection> current() const { return channels_[current_]->current(); }
   Task<Status> OpenSession(std::shared_ptr<Connection> connection);
+  Task<Status> HandIn(std::shared_ptr<Connection> connection, const pb::OpenSessionResponse* opened);
+  void Keep(TxnId txn, pb::Method method, const google::protobuf::MessageLite& request, const Buffer& response);
+  Task<void> WaitForRoom();
   void SessionOpened(const pb::OpenSessionResponse& response);
   std::unexpected<Error> Restored(const std::string& what);
   void DropSession(const std::shared_ptr<Connection>& connection, const Error& why);
   Task<void> Keeper();
   Task<void> KeepAlive();
+  void KeptAlive(const Reply& reply);
   Task<void> SendReleases();
 
   EventLoop& loop_;
   const ClientOptions& options_;
+  RpcContext& context_;
   std::vector<std::unique_ptr<Channel>> channels_;
   size_t current_ = 0;
   std::function<void(pb::OpenSessionRequest&)> fill_;
@@ -115,6 +124,10 @@ class Session {
   std::vector<InodeId> released_;
   std::vector<InodeId> unsure_;  // releases whose answer was lost: told again by KEEP_ALIVE, if nothing is open then
   bool releasing_ = false;
+
+  Unsynced unsynced_;
+  WaitList unsynced_room_;
+  uint64_t hand_in_failed_ = 0;  // so many were told of
 
   bool opened_ = false;  // a first session was opened
   bool closed_ = false;

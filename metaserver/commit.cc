@@ -25,19 +25,21 @@ Error ReadOnlyError(const std::string& why) {
 
 }  // namespace
 
-Commit::Commit(EventLoop& loop, leveldb::DB* db, LogTracker* log, TxnId last, Duration sync_interval)
+Commit::Commit(EventLoop& loop, leveldb::DB* db, LogTracker* log, TxnId last, Duration sync_interval,
+               uint64_t step)
     : loop_(loop),
       db_(db),
       log_(log),
       sync_interval_(sync_interval),
-      first_(last),
-      submitted_(last),
-      logged_(last),
-      durable_(last),
+      recovered_(last),
+      first_(last.value + step),
+      submitted_(first_),
+      logged_(first_),
+      durable_(first_),
       queue_(std::make_unique<leveldb::WriteBatch>()),
-      queued_(last),
-      taken_(last),
-      written_(last.value),
+      queued_(first_),
+      taken_(first_),
+      written_(first_.value),
       alive_(std::make_shared<bool>(true)) {
   flushing_ = std::make_unique<leveldb::WriteBatch>();
   FlushLoop(this, alive_).handle.resume();
@@ -80,6 +82,7 @@ void Commit::Stop() {
 void Commit::Submit(TxnId txn, const leveldb::WriteBatch& batch) {
   CHECK(txn == Next());
   submitted_ = txn;
+  submitted_bytes_ += batch.ApproximateSize();
   {
     std::lock_guard lock(mutex_);
     queue_->Append(batch);
@@ -253,6 +256,7 @@ void Commit::Failed(const Error& error) {
 void Commit::StepLogged(TxnId txn) {
   if (!health_ || txn <= logged_) return;
   logged_ = txn;
+  if (txn == submitted_) marks_.emplace_back(txn, submitted_bytes_);
   if (on_logged_) on_logged_(txn);
   Release(logged_waiters_, txn);
   if (!durable_waiters_.empty() && durable_waiters_.front().txn <= txn) RequestSync();
@@ -261,6 +265,7 @@ void Commit::StepLogged(TxnId txn) {
 void Commit::StepDurable(TxnId txn) {
   if (!health_ || txn <= durable_) return;
   durable_ = txn;
+  for (; !marks_.empty() && marks_.front().first <= txn; marks_.pop_front()) durable_bytes_ = marks_.front().second;
   Release(durable_waiters_, txn);
   if (!durable_waiters_.empty() && durable_waiters_.front().txn <= logged_) RequestSync();
 }

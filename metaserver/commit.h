@@ -34,7 +34,9 @@ enum class CommitLevel { kLogged, kDurable };
 // every wait fails with kReadOnly and a message that says what to do, until the process is started again.
 class Commit {
  public:
-  Commit(EventLoop& loop, leveldb::DB* db, LogTracker* log, TxnId last, Duration sync_interval);
+  // `last`: where the state ends. The first number given is `step` + 1 above it: none that was given before, and lost in a
+  // power cut, is given again.
+  Commit(EventLoop& loop, leveldb::DB* db, LogTracker* log, TxnId last, Duration sync_interval, uint64_t step = 0);
   ~Commit();  // Stop
   // Writes what is queued, syncs, and ends the threads. Waiters that are left fail with kCancelled.
   void Stop();
@@ -43,9 +45,15 @@ class Commit {
   TxnId Next() const { return TxnId(submitted_.value + 1); }
   void Submit(TxnId txn, const leveldb::WriteBatch& batch);
 
+  // Where the state ended when this began, and the first number that it gives.
+  TxnId recovered() const { return recovered_; }
+  TxnId first() const { return TxnId(first_.value + 1); }
   TxnId submitted() const { return submitted_; }
   TxnId logged() const { return logged_; }
   TxnId durable() const { return durable_; }
+  // What is submitted and not durable yet.
+  uint64_t unsynced_operations() const { return submitted_.value - durable_.value; }
+  uint64_t unsynced_bytes() const { return submitted_bytes_ - durable_bytes_; }
   // Why nothing can be written any more; ok while all is well.
   const Status& health() const { return health_; }
   // Nothing may be written any more, for this reason: as after a failed write.
@@ -80,10 +88,13 @@ class Commit {
   leveldb::DB* db_;
   LogTracker* log_;
   const Duration sync_interval_;
-  const TxnId first_;  // durable from before
+  const TxnId recovered_;
+  const TxnId first_;  // all up to it is durable from before
 
   // On the loop.
   TxnId submitted_, logged_, durable_;
+  uint64_t submitted_bytes_ = 0, durable_bytes_ = 0;  // of batches
+  std::deque<std::pair<TxnId, uint64_t>> marks_;      // how many bytes there were up to a transaction, for those not durable
   Status health_;
   std::deque<Waiter> logged_waiters_, durable_waiters_;
   std::function<void(TxnId)> on_logged_;

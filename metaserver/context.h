@@ -14,6 +14,7 @@ class BusyTable;
 class ChunkHooks;
 class Commit;
 class Driver;
+class HandIn;
 class IdAllocator;
 class Reaper;
 class Sessions;
@@ -35,6 +36,7 @@ struct MetaContext {
   Sessions* sessions = nullptr;
   ChunkHooks* chunks = nullptr;
   Reaper* reaper = nullptr;
+  HandIn* hand_in = nullptr;
   // What stands in the CommitRecord, as of the last submitted batch.
   struct Totals {
     int64_t inodes = 0;

@@ -3,10 +3,14 @@
 #include "common/log.h"
 #include "metaserver/admin/backup_ops.h"
 #include "metaserver/admin/check_ops.h"
+#include "metaserver/hand_in.h"
 #include "metaserver/ops/ops.h"
 
 namespace shoal::meta {
 namespace {
+
+// Left out of the transaction numbers at each start; more than a power cut can take.
+constexpr uint64_t kTransactionStep = 1 << 24;
 
 int64_t WallClock() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now().time_since_epoch())
@@ -39,7 +43,7 @@ Status Core::Start(MakeChunks make_chunks) {
   Store::Options store{.cache_bytes = options.cache_bytes, .reader_threads = options.reader_threads};
   store_ = std::make_unique<Store>(context_.loop, database_->db(), store, context_.metrics);
   commit_ = std::make_unique<Commit>(context_.loop, database_->db(), database_->log(), TxnId(last.txn()),
-                                     options.sync_interval);
+                                     options.sync_interval, kTransactionStep);
   commit_->OnLogged([this](TxnId txn) {
     context_.rpc.txn = txn.value;
     store_->Logged(txn);
@@ -54,6 +58,8 @@ Status Core::Start(MakeChunks make_chunks) {
   context_.driver = driver_.get();
   sessions_ = std::make_unique<Sessions>(context_);
   context_.sessions = sessions_.get();
+  hand_in_ = std::make_unique<HandIn>(context_, TxnId(last.hand_in_above() ? last.hand_in_above() : last.txn()));
+  context_.hand_in = hand_in_.get();
   reaper_ = std::make_unique<Reaper>(context_);
   context_.reaper = reaper_.get();
   admin_pool_ = std::make_unique<ReaderPool>(1);
@@ -81,6 +87,7 @@ Task<Status> Core::StartParts() {
   if (!read) co_return Fail(read.error());
   RegisterNamespaceOps(context_);
   sessions_->Register();
+  hand_in_->Register();
   chunks_->Register();
   backup_->Register();
   check_->Register();
@@ -90,11 +97,13 @@ Task<Status> Core::StartParts() {
   if (!started) co_return started;
   Task<Status> sessions = sessions_->Start();
   started = co_await sessions;
+  if (started) hand_in_->Start();
   co_return started;
 }
 
 Task<void> Core::StopParts() {
   sessions_->Stop();
+  hand_in_->Stop();
   check_->Stop();
   Task<void> chunks = chunks_->Stop();
   co_await chunks;
@@ -118,6 +127,7 @@ void Core::Stop() {
     check_.reset();
     backup_.reset();
     reaper_.reset();
+    hand_in_.reset();
     sessions_.reset();
     driver_.reset();
     ids_.reset();

@@ -51,6 +51,7 @@ class Core {
   std::unique_ptr<BusyTable> busy_;
   std::unique_ptr<Driver> driver_;
   std::unique_ptr<Sessions> sessions_;
+  std::unique_ptr<HandIn> hand_in_;
   std::unique_ptr<Reaper> reaper_;
   std::unique_ptr<ChunkHooks> chunks_;
   std::unique_ptr<ReaderPool> admin_pool_;  // a thread for what takes long

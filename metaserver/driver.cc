@@ -6,6 +6,7 @@
 
 #include "common/log.h"
 #include "metaserver/batch.h"
+#include "metaserver/hand_in.h"
 #include "metaserver/ids.h"
 #include "metaserver/sessions.h"
 #include "metaserver/store.h"
@@ -62,6 +63,9 @@ void Driver::Register(pb::Method method, OpKind kind, std::function<std::unique_
 void Driver::RegisterTask(pb::Method method, Dispatcher::Handler handler) {
   context_.dispatcher.On(method, [this, handler = std::move(handler)](Request request) {
     if (stopping_) return request.AnswerError(Error{ErrorCode::kNotReady, "the metaserver is stopping"});
+    if (context_.hand_in->Holds(request.method())) {
+      return context_.hand_in->Hold([handler, held = std::move(request)]() mutable { handler(std::move(held)); });
+    }
     handler(std::move(request));
   });
 }
@@ -110,6 +114,7 @@ Driver::SlotStep Driver::TakeSlot(Execution& x) {
     slot.known = true;
   }
   if (caller.sequence() < slot.sequence) {
+    x.superseded = true;
     x.status = Fail(ErrorCode::kInvalidArgument, "the request is older than its slot's last one");
     return SlotStep::kDone;
   }
@@ -119,7 +124,8 @@ Driver::SlotStep Driver::TakeSlot(Execution& x) {
     x.txn = slot.txn;
     x.replayed = true;
     // Opened before a restart, and not told of by the client, which does not know it yet.
-    if (InodeId opened = std::exchange(slot.opened, InodeId{})) context_.sessions->AddOpen(session->id, opened);
+    InodeId opened = std::exchange(slot.opened, InodeId{});
+    if (opened && !x.recipe) context_.sessions->AddOpen(session->id, opened);
     return SlotStep::kDone;
   }
   slot.sequence = caller.sequence();
@@ -167,9 +173,16 @@ TxnId Driver::Apply(View& view) {
   return txn ? txn : view.seen_;
 }
 
+void Driver::AddRecipe(const View& view, std::string* response) {
+  pb::Recipe* recipe = recipe_.mutable_recipe();
+  recipe->set_now_ns(view.now_ns_);
+  recipe->mutable_numbers()->Assign(view.numbers_.begin(), view.numbers_.end());
+  recipe_.AppendToString(response);
+}
+
 bool Driver::TryCall(Execution& x, Needs* needs) {
   const pb::Caller& caller = x.call->caller();
-  View view(context_, &caller, context_.now_ns());
+  View view(context_, &caller, x.recipe ? x.recipe->now_ns() : context_.now_ns(), x.recipe);
   x.status = x.call->Run(view);
   if (view.abandoned_) {
     *needs = std::move(view.needs_);
@@ -188,6 +201,7 @@ bool Driver::TryCall(Execution& x, Needs* needs) {
     }
     x.call->response().SerializeToString(&x.serialized);
     if (x.remembered && view.changed()) {
+      AddRecipe(view, &x.serialized);
       auto* slot = view.Put<pb::SlotRecord>(SlotKey(SessionId(caller.session()), caller.slot()));
       slot->set_sequence(caller.sequence());
       slot->set_method(x.method);
@@ -284,6 +298,10 @@ Task<void> Driver::Drive(Execution* x) {
 // ---- requests ----
 
 void Driver::HandleRequest(Operation* operation, Request request) {
+  if (context_.hand_in->Holds(request.method())) {
+    return context_.hand_in->Hold(
+        [this, operation, held = std::move(request)]() mutable { HandleRequest(operation, std::move(held)); });
+  }
   auto x = std::make_unique<Execution>();
   x->operation = operation;
   x->method = request.method();
@@ -382,7 +400,37 @@ Task<Result<TxnId>> Driver::Execute(std::function<Status(View&)> run, CommitLeve
   co_return txn;
 }
 
+Task<Result<TxnId>> Driver::Again(SessionId session, const pb::HandedIn* done, SteadyTime deadline) {
+  auto found = operations_.find(static_cast<int>(done->method()));
+  if (found == operations_.end() || found->second->kind != OpKind::kMutation) co_return Fail(ErrorCode::kUnknownMethod);
+  Execution x;
+  x.operation = found->second.get();
+  x.method = static_cast<pb::Method>(done->method());
+  x.start = std::chrono::steady_clock::now();
+  x.deadline = deadline;
+  x.call = found->second->make();
+  pb::AnyResponse earlier;
+  bool parsed = x.call->request().ParseFromString(done->request()) && earlier.ParseFromString(done->response());
+  const pb::Caller& caller = x.call->caller();
+  if (!parsed || caller.session() != session.value || caller.sequence() == 0) co_return Fail(ErrorCode::kBadMessage);
+  if (!earlier.has_recipe()) co_return TxnId();  // it has changed nothing
+  x.recipe = &earlier.recipe();
+  Status known = CheckCaller(caller);
+  if (!known) co_return Fail(known.error());
+  Task<void> drive = Drive(&x);
+  co_await drive;
+  Finish(x.operation->stats, x.start, x.status.has_value());
+  if (x.replayed || x.superseded) co_return TxnId();
+  if (!x.status) co_return Fail(x.status.error());
+  if (!x.call->SameAs(done->response())) co_return Fail(ErrorCode::kStale, "it was done, but its answer differs from the first one");
+  co_return x.txn;
+}
+
 Task<Result<TxnId>> Driver::Run(pb::Method method, std::string request, std::string* response) {
+  if (context_.hand_in->Holds(method)) {
+    Task<void> wait = context_.hand_in->WaitUntilOver();
+    co_await wait;
+  }
   auto task = tasks_.find(method);
   if (task != tasks_.end()) {
     Task<Result<TxnId>> running = task->second(std::move(request), response);

@@ -46,7 +46,29 @@ class Call {
   virtual Message& response() = 0;
   virtual const pb::Caller& caller() const = 0;
   virtual Status Run(View& view) = 0;
+  // Whether the response says the same as an earlier, serialized one.
+  virtual bool SameAs(const std::string& earlier) const = 0;
 };
+
+// The same but for what is not of the records: whether servers live, and their addresses.
+template <typename Response>
+bool SameResponse(const Response& now, const std::string& earlier) {
+  Response then, ours = now;
+  if (!then.ParseFromString(earlier)) return false;
+  for (Response* response : {&then, &ours}) {
+    if constexpr (requires { response->clear_recipe(); }) response->clear_recipe();
+    if constexpr (requires { response->mutable_extents(); }) {
+      for (pb::Extent& extent : *response->mutable_extents()) {
+        for (pb::Replica& replica : *extent.mutable_replicas()) {
+          replica.clear_name();
+          replica.clear_address();
+          replica.clear_live();
+        }
+      }
+    }
+  }
+  return then.SerializeAsString() == ours.SerializeAsString();
+}
 
 // Runs every operation: session and idempotency, attempts (fetch what is cold, wait, run again), one batch per
 // success, answers when logged, metrics by method. Owner: MetaServer. Namespace thread.
@@ -92,6 +114,11 @@ class Driver {
   // `response` gets the serialized answer. Uses the slot when caller.sequence() is not 0.
   Task<Result<TxnId>> Run(pb::Method method, std::string request, std::string* response);
 
+  // What a session's request did, once more after a power cut (hand_in.h): with the same ids and time. Nothing is done
+  // when the state has it. Returns its transaction (0: there was nothing to do). Errors: it can't be done, or ended
+  // differently (kStale): what could be done was. `done` lives until the end.
+  Task<Result<TxnId>> Again(SessionId session, const pb::HandedIn* done, SteadyTime deadline);
+
   // Spawns background work that Stop waits for.
   void Spawn(Task<void> task) { group_.Spawn(std::move(task)); }
   bool stopping() const { return stopping_; }
@@ -112,6 +139,7 @@ class Driver {
     Message& response() override { return resp; }
     const pb::Caller& caller() const override { return req.caller(); }
     Status Run(View& view) override { return run(view, req, resp); }
+    bool SameAs(const std::string& earlier) const override { return SameResponse(resp, earlier); }
     Req req;
     Resp resp;
     Status (*run)(View&, const Req&, Resp&);
@@ -123,6 +151,7 @@ class Driver {
     Message& response() override { return resp; }
     const pb::Caller& caller() const override { return req.caller(); }
     Status Run(View& view) override { return (object->*run)(view, req, resp); }
+    bool SameAs(const std::string& earlier) const override { return SameResponse(resp, earlier); }
     Req req;
     Resp resp;
     Object* object;
@@ -146,6 +175,8 @@ class Driver {
     Status status;
     TxnId txn;                // what the answer rests on
     bool durable = false;
+    const pb::Recipe* recipe = nullptr;  // it is executed again
+    bool superseded = false;             // its slot has answered a later request
   };
   enum class SlotStep { kRun, kDone, kJoin, kLoad };
 
@@ -203,6 +234,8 @@ class Driver {
   void LeaveSlot(Execution& x);
   // One attempt; false: abandoned, and `needs` says for what.
   bool TryCall(Execution& x, Needs* needs);
+  // Adds what the client needs to have it executed again.
+  void AddRecipe(const View& view, std::string* response);
   // Applies a successful attempt; returns what its answer rests on.
   TxnId Apply(View& view);
   Task<Status> Prepare(Needs needs, SteadyTime deadline);
@@ -221,6 +254,7 @@ class Driver {
   std::unordered_map<int, std::function<Task<Result<TxnId>>(std::string, std::string*)>> tasks_;
   std::unordered_map<int, MethodStats> stats_;
   pb::Caller root_;
+  pb::AnyResponse recipe_;  // reused
   std::unique_ptr<leveldb::WriteBatch> batch_;  // reused
   bool stopping_ = false;
   TaskGroup group_;

@@ -17,6 +17,12 @@ namespace {
 // asked for, so that no restart leaves any out.
 constexpr uint64_t kRangeSize[] = {1 << 17, 1 << 16, 1 << 17, 1 << 8, 1, 1 << 16, 1 << 16};
 
+// Whose ids carry the incarnation in their top 16 bits.
+bool Tagged(IdAllocator::Which which) {
+  return which == IdAllocator::kInode || which == IdAllocator::kChunk || which == IdAllocator::kInstance ||
+         which == IdAllocator::kSession;
+}
+
 }  // namespace
 
 IdAllocator::IdAllocator(MetaContext& context) : context_(context), extended_(context.loop) {}
@@ -26,7 +32,7 @@ Task<Status> IdAllocator::Start(const pb::IdRanges& stored) {
                             stored.server(), stored.order(), stored.lease()};
   for (int i = 0; i < kCount; ++i) {
     uint64_t first = i == kInode ? 2 : 1;  // inode 1 is the root
-    ranges_[i].next = ranges_[i].end = std::max(begin[i], first);
+    ranges_[i].begin = ranges_[i].next = ranges_[i].end = std::max(begin[i], first);
   }
   Task<Status> extend = Extend();
   Status done = co_await extend;
@@ -42,10 +48,15 @@ std::optional<uint64_t> IdAllocator::Next(Which which) {
   uint64_t id = range.next++;
   if (range.end - range.next < kRangeSize[which] / 2 && !extending_) context_.driver->Spawn(Background());
   if (which == kServer) id |= static_cast<uint64_t>(context_.rpc.incarnation.load() - 1) << 16;
-  if (which == kInode || which == kChunk || which == kInstance || which == kSession) {
-    id |= static_cast<uint64_t>(context_.rpc.incarnation.load()) << 48;
-  }
+  if (Tagged(which)) id |= static_cast<uint64_t>(context_.rpc.incarnation.load()) << 48;
   return id;
+}
+
+std::optional<uint64_t> IdAllocator::Again(Which which, uint64_t bare) const {
+  const Range& range = ranges_[which];
+  const uint64_t top = range.begin & ~Bare(~0ull);  // orders and leases have the incarnation of a restore in the range
+  if (which == kServer || bare == 0 || (top | bare) >= range.begin) return std::nullopt;
+  return top | bare | (Tagged(which) ? static_cast<uint64_t>(context_.rpc.incarnation.load()) << 48 : 0);
 }
 
 Task<void> IdAllocator::Background() {

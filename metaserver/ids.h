@@ -28,9 +28,14 @@ class IdAllocator {
   // Nullopt: none is left until More() has ended.
   std::optional<uint64_t> Next(Which which);
   Task<Status> More();
+  // For what is executed again (Recipe): the number without its incarnation, and back. Nullopt: none that was given
+  // before this start.
+  static uint64_t Bare(uint64_t id) { return id & ((1ull << 48) - 1); }
+  std::optional<uint64_t> Again(Which which, uint64_t bare) const;
 
  private:
   struct Range {
+    uint64_t begin = 0;   // those below may have been given before this start
     uint64_t next = 0;
     uint64_t end = 0;  // durable
     bool wanted = false;  // somebody was told that there is none

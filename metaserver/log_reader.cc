@@ -136,7 +136,10 @@ bool LogReader::ParseBatch(std::string_view batch, LogRecord* record) {
     if (!put || key != commit_key.view()) continue;
     pb::CommitRecord commit;
     if (!commit.ParseFromArray(value.data(), static_cast<int>(value.size()))) return false;
-    if (record->first_txn == 0) record->first_txn = commit.txn();
+    if (record->first_txn == 0) {
+      record->first_txn = commit.txn();
+      record->previous = commit.previous();
+    }
     record->last_txn = commit.txn();
     record->durable = std::max(record->durable, commit.durable());
   }

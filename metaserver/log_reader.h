@@ -12,6 +12,7 @@ namespace shoal::meta {
 struct LogRecord {
   uint64_t first_txn = 0;  // 0: the batch has no CommitRecord
   uint64_t last_txn = 0;
+  uint64_t previous = 0;   // not 0: what precedes first_txn, where the numbers were made to leave a gap
   uint64_t durable = 0;    // the highest durable transaction that it knows of
 };
 

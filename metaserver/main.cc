@@ -24,6 +24,8 @@ void Declare(Options& options, Settings& settings) {
                  "Fewest copies that a write is acknowledged on (1 in a cluster of one server)", 1, 16);
   options.Choice("sync", &settings.sync, {"periodic", "always"},
                  "When the metadata is durable: two seconds later and on fsync, or before every answer");
+  options.Time("sync-interval", &settings.server.sync_interval,
+               "With sync=periodic: what is acknowledged is on the disk so much later");
   options.Time("grace", &settings.server.rereplication_grace,
                "A chunkserver away for longer is given up and its chunks are copied again");
   options.Time("keep-unknown", &settings.server.keep_unknown,

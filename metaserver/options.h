@@ -22,6 +22,10 @@ struct MetaServerOptions {
   uint32_t min_copies = 2;                  // capped at the number of registered servers, see the brief's rule
   bool sync_always = false;                 // every answer waits until its batch is durable
   Duration sync_interval = 2s;
+  // After a start: until all sessions are back, so that they can hand in what a power cut took; and once that is known to
+  // be missing.
+  Duration hand_in_wait = 800ms;
+  Duration hand_in_wait_missing = 5s;
   Duration session_timeout = kSessionTimeout;
   Duration heartbeat_interval = kHeartbeatInterval;
   Duration server_lease = kServerLease;

@@ -6,6 +6,7 @@
 #include "metaserver/chunk_hooks.h"
 #include "metaserver/commit.h"
 #include "metaserver/driver.h"
+#include "metaserver/hand_in.h"
 #include "metaserver/store.h"
 #include "metaserver/unlinked.h"
 
@@ -21,7 +22,10 @@ SteadyTime Now() { return std::chrono::steady_clock::now(); }
 Sessions::Sessions(MetaContext& context)
     : context_(context),
       sessions_gauge_(context.metrics.gauge("shoal_metaserver_sessions", "Open sessions")),
-      orphans_gauge_(context.metrics.gauge("shoal_metaserver_orphans", "Removed files that are still open")) {}
+      orphans_gauge_(context.metrics.gauge("shoal_metaserver_orphans", "Removed files that are still open")),
+      unsynced_gauge_(context.metrics.gauge("shoal_metaserver_unsynced_operations",
+                                            "Changes of the metadata that are not yet on the disk")),
+      unsynced_bytes_gauge_(context.metrics.gauge("shoal_metaserver_unsynced_bytes", "Bytes of those changes")) {}
 Sessions::~Sessions() = default;
 
 void Sessions::Register() {
@@ -99,6 +103,8 @@ void Sessions::Tick() {
   SteadyTime now = Now();
   sessions_gauge_.Set(static_cast<int64_t>(sessions_.size()));
   orphans_gauge_.Set(static_cast<int64_t>(orphans_.size()));
+  unsynced_gauge_.Set(static_cast<int64_t>(context_.commit->unsynced_operations()));
+  unsynced_bytes_gauge_.Set(static_cast<int64_t>(context_.commit->unsynced_bytes()));
   std::vector<SessionId> expired;
   for (auto& [id, session] : sessions_) {
     if (session->ending || now - session->last_seen < context_.options.session_timeout) continue;
@@ -135,7 +141,9 @@ Session* Sessions::Add(SessionId id, const pb::SessionRecord& record) {
   return raw;
 }
 
-bool Sessions::MayBeOpen(InodeId inode) const { return unresumed_ > 0 || open_counts_.contains(inode); }
+bool Sessions::MayBeOpen(InodeId inode) const {
+  return unresumed_ > 0 || context_.hand_in->holding() || open_counts_.contains(inode);
+}
 
 bool Sessions::IsOpen(SessionId session, InodeId inode) const {
   auto it = sessions_.find(session);
@@ -158,13 +166,13 @@ void Sessions::Release(Session& session, InodeId inode, uint32_t count) {
   CHECK(total != open_counts_.end() && total->second >= count);
   if ((total->second -= count) > 0) return;
   open_counts_.erase(total);
-  if (orphans_.contains(inode) && unresumed_ == 0) context_.driver->Spawn(ReapOrphan(inode));
+  if (orphans_.contains(inode) && !MayBeOpen(inode)) context_.driver->Spawn(ReapOrphan(inode));
 }
 
 // ---- orphans ----
 
 void Sessions::CheckOrphans() {
-  if (unresumed_ > 0) return;
+  if (unresumed_ > 0 || context_.hand_in->holding()) return;
   const std::vector<InodeId> orphans(orphans_.begin(), orphans_.end());  // reaping changes the set
   for (InodeId inode : orphans) {
     if (!open_counts_.contains(inode)) context_.driver->Spawn(ReapOrphan(inode));
@@ -200,6 +208,11 @@ Task<Result<TxnId>> Sessions::OpenSession(CallInfo info, const pb::OpenSessionRe
                    fmt::format("the metadata was restored from a backup (incarnation {}) since this client mounted: unmount and "
                                "mount again", context_.life.restored_incarnation));
   }
+  Status newest = context_.hand_in->CheckDurable(request.name(), request.durable_txn());
+  if (request.session() && !newest) {
+    LogError("{}", newest.error().message);
+    co_return Fail(newest.error());
+  }
   Session* session = request.session() ? Find(SessionId(request.session())) : FindClient(request.client_uuid());
   if (session && (session->ending || session->client_uuid != request.client_uuid())) session = nullptr;
   TxnId txn = context_.commit->logged();
@@ -225,6 +238,7 @@ Task<Result<TxnId>> Sessions::OpenSession(CallInfo info, const pb::OpenSessionRe
   response.set_default_copies(context_.default_copies);
   response.set_incarnation(context_.rpc.incarnation.load());
   context_.chunks->SessionOpened(session->id, request, resumed);
+  if (resumed) context_.hand_in->SessionResumed(*session, request, response);
   co_return txn;
 }
 
@@ -239,7 +253,8 @@ Task<Result<TxnId>> Sessions::Create(const pb::OpenSessionRequest& request, Sess
     view.OnApplied([this, id = *id, copy = *record](TxnId) { Add(id, copy); });
     return {};
   };
-  Task<Result<TxnId>> execute = context_.driver->Execute(std::move(run));
+  // Durable before the client hears of it: after a power cut it resumes, and hands in what was lost.
+  Task<Result<TxnId>> execute = context_.driver->Execute(std::move(run), CommitLevel::kDurable);
   Result<TxnId> done = co_await execute;
   if (done) LogInfo("session {:x} opened: {}", id->value, request.name());
   co_return done;
@@ -266,7 +281,16 @@ Task<Result<TxnId>> Sessions::KeepAlive(CallInfo, const pb::KeepAliveRequest& re
   if (!session || session->ending) co_return Fail(ErrorCode::kSessionEnded, "the session has ended; mount again");
   session->last_seen = Now();
   for (uint64_t inode : request.released()) Release(*session, InodeId(inode), UINT32_MAX);
-  response.set_durable_txn(context_.commit->durable().value);
+  if (request.sync() && !context_.hand_in->holding()) {
+    Task<Status> wait = context_.commit->Wait(context_.commit->submitted(), CommitLevel::kDurable);
+    Status durable = co_await wait;
+    if (!durable) co_return Fail(durable.error());
+    session = Find(SessionId(request.session()));
+    if (!session) co_return Fail(ErrorCode::kSessionEnded, "the session has ended; mount again");
+  }
+  response.set_durable_txn(context_.hand_in->Durable().value);
+  response.set_hand_in_failed(session->hand_in_failed);
+  response.set_hand_in_error(session->hand_in_error);
   co_return context_.commit->logged();
 }
 
@@ -324,6 +348,7 @@ void Sessions::Remove(SessionId id) {
   if (it == sessions_.end()) return;
   std::unique_ptr<Session> session = std::move(it->second);
   sessions_.erase(it);
+  context_.hand_in->SessionGone(id);
   if (!session->resumed) {
     --unresumed_;
     CheckOrphans();

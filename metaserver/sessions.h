@@ -43,6 +43,8 @@ struct Session {
   bool resumed = true;       // false: known from before a restart, and not heard of since
   std::unordered_map<InodeId, uint32_t> opens;
   std::vector<SlotState> slots;
+  uint64_t hand_in_failed = 0;  // HandIn
+  std::string hand_in_error;    // of the last one
 };
 
 // All sessions. A session is persistent (SessionRecord); its opens are told again by the client when it resumes.
@@ -73,6 +75,8 @@ class Sessions {
   size_t orphans() const { return orphans_.size(); }
   // The number of opens ended. Schedules reaping of an orphan whose last open it was.
   void Release(Session& session, InodeId inode, uint32_t count = 1);
+  // Reaps what nobody can have open any more.
+  void CheckOrphans();
 
  private:
   Task<Result<TxnId>> OpenSession(CallInfo info, const pb::OpenSessionRequest& request,
@@ -89,7 +93,6 @@ class Sessions {
   void Resume(Session& session, const pb::OpenSessionRequest& request);
   Task<Result<TxnId>> End(SessionId id, bool lapsed);
   void Remove(SessionId id);
-  void CheckOrphans();
   Task<void> ReapOrphan(InodeId inode);
   Task<void> EndExpired(SessionId id);
   void Tick();
@@ -103,6 +106,8 @@ class Sessions {
   std::unique_ptr<EventLoop::Timer> timer_;
   Gauge& sessions_gauge_;
   Gauge& orphans_gauge_;
+  Gauge& unsynced_gauge_;
+  Gauge& unsynced_bytes_gauge_;
 };
 
 }  // namespace shoal::meta

@@ -17,7 +17,8 @@ pb::InodeRecord LoseLink(View& view, InodeId id) {
   pb::InodeRecord left = *inode;
   if (left.nlink() > 0) return left;
   Sessions& sessions = *view.context().sessions;
-  if (sessions.MayBeOpen(id)) {
+  // Executed again, it may have been open, and written to, until it was closed: it is looked at when all is handed in.
+  if (view.again() || sessions.MayBeOpen(id)) {
     view.Put<pb::OrphanRecord>(OrphanKey(id))->set_since_ns(view.now_ns());
     view.OnApplied([&sessions, id](TxnId) { sessions.AddOrphan(id); });
   } else {

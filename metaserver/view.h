@@ -50,7 +50,8 @@ struct Needs {
 // Owner: the driver, for one attempt. Namespace thread only.
 class View {
  public:
-  View(MetaContext& context, const pb::Caller* caller, int64_t now_ns);
+  // `recipe`: of an earlier execution of the same, which is repeated (hand_in.h); it outlives this.
+  View(MetaContext& context, const pb::Caller* caller, int64_t now_ns, const pb::Recipe* recipe = nullptr);
   ~View();
   View(const View&) = delete;
   View& operator=(const View&) = delete;
@@ -60,6 +61,9 @@ class View {
   const pb::Caller& caller() const { return *caller_; }
   SessionId session() const { return SessionId(caller_->session()); }
   int64_t now_ns() const { return now_ns_; }
+  // It is executed again, after a power cut: it was permitted and answered, and what was opened and closed meanwhile the
+  // session has told. What depended on anything but the records is taken from the recipe.
+  bool again() const { return recipe_ != nullptr; }
 
   // ---- reading. A null pointer: there is no such record. ----
   template <typename T>
@@ -111,6 +115,9 @@ class View {
   Result<ServerId> NewServerId();
   Result<uint64_t> NewOrder();  // orders to chunkservers
   Result<uint64_t> NewLease();  // fencing numbers: each is higher than all before
+  // Servers that replicas were placed on: noted for the recipe, and (again()) what was noted then.
+  void NotePlaced(const std::vector<ServerId>& servers);
+  Result<std::vector<ServerId>> PlacedThen();
 
   // ---- waiting: each fails (cold) when there is something to wait for; return that error ----
   // Until a multi-step change of the inode's size (BusyTable) has ended.
@@ -138,10 +145,14 @@ class View {
   Message* PutMessage(const Key& key, const Message& prototype);
   RecordChange* FindChange(const Key& key);
   Result<uint64_t> NewId(int which);
+  Result<uint64_t> NextOfRecipe(int which);
 
   MetaContext& context_;
   const pb::Caller* caller_;
   const int64_t now_ns_;
+  const pb::Recipe* recipe_;
+  int recipe_used_ = 0;
+  std::vector<uint64_t> numbers_;  // for the recipe
   TxnId seen_;  // the highest transaction that anything read here belongs to
   bool abandoned_ = false;
   bool durable_ = false;

@@ -7,7 +7,7 @@ namespace shoal {
 namespace {
 
 constexpr Duration kFirstBackoff = 10ms;
-constexpr Duration kMaxBackoff = 1s;
+constexpr Duration kMaxBackoff = 300ms;
 constexpr Duration kConnectTimeout = 3s;
 
 using asio::ip::tcp;

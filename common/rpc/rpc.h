@@ -195,7 +195,7 @@ Task<Result<Typed<Response>>> CallTyped(std::shared_ptr<Connection> connection, 
 }
 
 // A connection to one address that is made when first needed and again when it was lost (with backoff from 10 ms to
-// 1 s). Lives on `loop`; every function is called there. Requests from the other end go to `dispatcher` (may be null).
+// 300 ms). Lives on `loop`; every function is called there. Requests from the other end go to `dispatcher` (may be null).
 class Channel {
  public:
   Channel(EventLoop& loop, RpcContext& context, Address address, const Dispatcher* dispatcher = nullptr);

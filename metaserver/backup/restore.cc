@@ -191,6 +191,8 @@ class Restorer {
       return Fail(ErrorCode::kTooLarge, "the numbers of servers are used up");
     ids_.set_server(ids_.server() + kServerGap);
     commit_.set_txn(commit_.txn() + 1);
+    commit_.clear_previous();
+    commit_.clear_hand_in_above();
     commit_.set_durable(commit_.txn());
     PutRecord(&batch_, LifeKey(), life_);
     PutRecord(&batch_, IdRangesKey(), ids_);

@@ -106,6 +106,7 @@ Status MendState(leveldb::DB* db, const CheckResult& result) {
   std::string& last = current(CommitKey());
   if (!commit.ParseFromString(last)) return Fail(ErrorCode::kCorrupt, "the commit record can't be parsed");
   commit.set_txn(commit.txn() + 1);
+  commit.clear_previous();
   last = commit.SerializeAsString();
   leveldb::WriteBatch batch;
   for (const auto& [key, value] : values) {

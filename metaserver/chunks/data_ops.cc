@@ -53,7 +53,7 @@ Status DataOps::CheckMayWrite(View& view, InodeId id, const pb::Caller& caller, 
   TRY(view.WaitWhileBusy(id));
   TRY_ASSIGN(*inode, view.GetInode(id));
   TRY(CheckRegular(id, *inode));
-  if (!state_.context.sessions->IsOpen(SessionId(caller.session()), id)) {
+  if (!view.again() && !state_.context.sessions->IsOpen(SessionId(caller.session()), id)) {
     TRY(CheckAccess(caller, **inode, kWrite));
   }
   TRY(truncator_.CutTail(view, id));
@@ -72,12 +72,12 @@ Status DataOps::AddExtent(View& view, InodeId id, uint64_t index,
   if (!record)
     return Fail(ErrorCode::kCorrupt,
                 fmt::format("inode {} names chunk {:016x}, which has no record", id.value, chunk.value));
-  if (state_.recovery->Raising(chunk)) {
+  if (state_.recovery->Raising(chunk) && !view.again()) {
     return view.Require([this, chunk]() -> Task<Status> { return state_.recovery->WaitFor(chunk); });
   }
   // Left over by a restart or a writer: finish it. If that can't be done now, the reader tries the copies there are.
   bool unfinished = (record->pending_version() && !state_.recovery->Running(chunk)) || NeedsFence(state_, *record);
-  if (unfinished && !state_.recovery->FailedLately(chunk)) {
+  if (unfinished && !view.again() && !state_.recovery->FailedLately(chunk)) {
     RecoveryRequest request;
     request.chunk = chunk;
     request.version = record->version();
@@ -159,13 +159,14 @@ Status DataOps::GrantIndex(View& view, InodeId id, uint64_t index, SessionId ses
   // Versions that are not of this history would be taken for newer than what is written now.
   bool broken = record->version() <= state_.VersionFloor() || record->pending_version() != 0 || state_.recovery->Running(chunk) || NeedsFence(state_, *record);
   for (const pb::ReplicaRecord& r : record->replicas()) broken |= state_.IsDead(r.server());
-  if (broken) {
+  if (broken && !view.again()) {
     RecoveryRequest request;
     request.chunk = chunk;
     request.version = record->version();
     return view.Require([this, request]() -> Task<Status> { return state_.recovery->Recover(request); });
   }
-  if (static_cast<uint32_t>(record->replicas_size()) < state_.MinCopies(record->copies())) {
+  bool few = static_cast<uint32_t>(record->replicas_size()) < state_.MinCopies(record->copies());
+  if (few && !view.again()) {
     return view.Require([this, chunk]() -> Task<Status> { return state_.repairer->RepairNow(chunk); });
   }
   TRY_ASSIGN(uint64_t lease, view.NewLease());
@@ -192,18 +193,31 @@ Status DataOps::DetachOld(View& view, InodeId id, uint64_t index, ChunkId chunk,
   return {};
 }
 
-Status DataOps::Allocate(View& view, InodeId id, uint64_t index, SessionId session, pb::Extent* out) {
-  TRY_ASSIGN(const pb::InodeRecord* inode, view.GetInode(id));
-  uint32_t copies = state_.CopiesOf(*inode);
+Status DataOps::Place(View& view, uint32_t copies, std::vector<ServerId>* out) {
+  if (view.again()) {
+    TRY_ASSIGN(*out, view.PlacedThen());
+    return out->empty() ? Status(Fail(ErrorCode::kNotEnoughServers)) : Status();
+  }
   auto servers = PlaceReplicas(state_.registry.Candidates(state_.now()), {}, copies, state_.rng);
   if (servers.size() < copies && state_.StartingUp()) return view.RetryAfter(kStartRetry);
   uint32_t min_copies = state_.MinCopies(copies);
   if (servers.size() < min_copies) {
+    view.NotePlaced({});
     size_t live = state_.registry.live_count(state_.now());
     if (live >= min_copies) return Fail(ErrorCode::kNoSpace, "the chunkservers are full");
     return Fail(ErrorCode::kNotEnoughServers,
                 fmt::format("{} chunkservers are alive, {} are needed to write", live, min_copies));
   }
+  view.NotePlaced(servers);
+  *out = std::move(servers);
+  return {};
+}
+
+Status DataOps::Allocate(View& view, InodeId id, uint64_t index, SessionId session, pb::Extent* out) {
+  TRY_ASSIGN(const pb::InodeRecord* inode, view.GetInode(id));
+  uint32_t copies = state_.CopiesOf(*inode);
+  std::vector<ServerId> servers;
+  TRY(Place(view, copies, &servers));
   TRY_ASSIGN(ChunkId chunk, view.NewChunkId());
   TRY_ASSIGN(uint64_t lease, view.NewLease());
   auto* record = view.Put<pb::ChunkRecord>(ChunkKey(chunk));
@@ -465,7 +479,8 @@ Task<Result<TxnId>> DataOps::ReportReplica(CallInfo info, const pb::ReportReplic
     if (!request.for_write()) return AddExtent(view, id, request.index(), found.mutable_extents());
     return GrantIndex(view, id, request.index(), SessionId(request.caller().session()), found.add_extents());
   };
-  Task<Result<TxnId>> grant = RunOp(state_, std::move(op), CommitLevel::kLogged);
+  // It is no remembered request, which the session could hand in after a power cut.
+  Task<Result<TxnId>> grant = RunOp(state_, std::move(op), request.for_write() ? CommitLevel::kDurable : CommitLevel::kLogged);
   Result<TxnId> granted = co_await grant;
   if (!granted) co_return Fail(granted.error());
   if (found.extents_size() > 0) response.mutable_extent()->Swap(found.mutable_extents(0));

@@ -36,6 +36,8 @@ class DataOps {
   // The right to write one chunk for a session; allocates it when it isn't there.
   Status GrantIndex(View& view, InodeId id, uint64_t index, SessionId session, pb::Extent* out);
   Status DetachOld(View& view, InodeId id, uint64_t index, ChunkId chunk, const pb::ChunkRecord& record);
+  // Servers for a new chunk: at least as many as must have it.
+  Status Place(View& view, uint32_t copies, std::vector<ServerId>* out);
   Status Allocate(View& view, InodeId id, uint64_t index, SessionId session, pb::Extent* out);
   Result<uint64_t> CommitChunks(View& view, const pb::CommitWriteRequest& request, const pb::InodeRecord& inode,
                                 uint64_t* newly_written);

@@ -47,7 +47,8 @@ Task<Result<TxnId>> DataOps::Fallocate(CallInfo, const pb::FallocateRequest& req
     FillAttr(id, *changed, response.mutable_attr());
     return {};
   };
-  Task<Result<TxnId>> finishing = RunOp(state_, std::move(finish), CommitLevel::kLogged);
+  // It is no remembered request, which the session could hand in after a power cut.
+  Task<Result<TxnId>> finishing = RunOp(state_, std::move(finish), CommitLevel::kDurable);
   Result<TxnId> finished = co_await finishing;
   if (!finished) co_return Fail(finished.error());
   co_return *finished;

@@ -43,6 +43,7 @@ struct ServerEntry {
   uint64_t start_id = 0;
   std::vector<DiskState> disks;
   uint32_t load = 0;
+  uint64_t unsynced_bytes = 0;  // acknowledged and not yet on its disks
   // What follows from its connection and heartbeats.
   std::shared_ptr<Connection> connection;  // null when there is none
   bool registered_here = false;            // since this metaserver started

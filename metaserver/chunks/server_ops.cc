@@ -2,6 +2,7 @@
 
 #include "common/log.h"
 #include "metaserver/commit.h"
+#include "metaserver/hand_in.h"
 #include "metaserver/chunks/bad_replicas.h"
 #include "metaserver/chunks/drops.h"
 #include "metaserver/chunks/reconcile.h"
@@ -102,18 +103,16 @@ Status ServerOps::CheckNewest(const pb::RegisterRequest& request) const {
   uint32_t ours = context.rpc.incarnation;
   if (request.incarnation() < ours) return {};
   Error error{ErrorCode::kOldIncarnation, {}};
-  uint64_t last = context.commit->submitted().value;
   if (request.incarnation() > ours) {
     error.message = fmt::format("chunkserver {} has seen incarnation {}, this metaserver is an earlier one ({}): it was "
                                 "replaced or restored, stop it", request.name(), request.incarnation(), ours);
   } else if (request.life() != 0 && request.life() != context.life.id) {
     error.message = fmt::format("chunkserver {} has seen another restore with incarnation {}: restore again with "
                                 "--incarnation-above {}", request.name(), ours, ours);
-  } else if (request.durable_txn() > last) {
-    error.message = fmt::format("chunkserver {} was told that transaction {} is durable, the state here ends at {}: it is an "
-                                "older copy; bring one in with `shoal meta restore` only", request.name(), request.durable_txn(), last);
   } else {
-    return {};
+    Status newest = context.hand_in->CheckDurable("chunkserver " + request.name(), request.durable_txn());
+    if (newest) return {};
+    error = newest.error();
   }
   context.commit->Refuse(error);
   return Fail(std::move(error));
@@ -131,6 +130,7 @@ Status ServerOps::CheckRegistration(const CallInfo& info, const pb::RegisterRequ
                             request.name(), request.cluster_uuid(), ours));
   }
   TRY(CheckNewest(request));
+  if (request.incarnation() == state_.context.rpc.incarnation) state_.context.hand_in->Seen(request.txn());
   if (request.server_uuid().empty() || request.address().empty()) {
     return Fail(ErrorCode::kInvalidArgument, "a registration needs a server uuid and an address");
   }
@@ -268,8 +268,11 @@ Task<Result<TxnId>> ServerOps::Heartbeat(CallInfo info, const pb::HeartbeatReque
     co_return Fail(ErrorCode::kNotReady, fmt::format("chunkserver {} is not registered on this connection: register",
                                                      id.value));
   }
+  entry->unsynced_bytes = request.unsynced_bytes();
   response.set_lease_ms(entry->held ? 0 : Milliseconds(state_.context.options.server_lease));
-  response.set_send_inventory(entry->want_inventory || entry->inventory_open);
+  // What was handed in may have made the chunks of replicas that no record knows.
+  const bool ready = !state_.context.hand_in->holding();
+  response.set_send_inventory(ready && (entry->want_inventory || entry->inventory_open));
   response.set_durable_txn(state_.context.commit->durable().value);
   co_return TxnId();
 }
@@ -280,6 +283,7 @@ Task<Result<TxnId>> ServerOps::BadReplica(CallInfo info, const pb::ReportBadRepl
   if (!entry || entry->connection != info.connection) {
     co_return Fail(ErrorCode::kNotReady, "not registered on this connection: register");
   }
+  if (state_.context.hand_in->holding()) co_return Fail(ErrorCode::kOverloaded, "the metaserver is starting: tell it again");
   ChunkId chunk(request.replica().chunk());
   if (request.replica().unsettled()) {
     bool begun = state_.recovery->Running(chunk) || state_.recovery->FailedLately(chunk);  // it is reported again

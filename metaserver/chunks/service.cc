@@ -16,6 +16,7 @@
 #include "metaserver/chunks/status_ops.h"
 #include "metaserver/chunks/truncate.h"
 #include "metaserver/chunks/unknown.h"
+#include "metaserver/hand_in.h"
 
 namespace shoal::meta {
 namespace {
@@ -121,17 +122,19 @@ class ChunkService final : public ChunkHooks {
     state_.registry.Tick(state_.now());
     ServersMayHaveChanged();
     if (!state_.stopping()) {
-      repairer_.Tick();
       drops_.Tick();
+    }
+    // What was handed in may say that a chunk is being written.
+    if (!state_.stopping() && !state_.context.hand_in->holding()) {
+      repairer_.Tick();
       bad_.Tick();
       losses_.Tick();
       fsck_.Tick();
       scrub_.Tick();
       unknown_.Tick();
       reconciler_.Tick();
-    } else {
-      locks_.Stop();
     }
+    if (state_.stopping()) locks_.Stop();
     ArmTick();
   }
 

@@ -73,6 +73,7 @@ void StatusOps::FillServer(const ServerEntry& entry, pb::ServerStatus* out) cons
   out->set_last_heartbeat_ms(MillisecondsSince(entry.last_heartbeat, now));
   out->set_version(entry.version);
   out->set_load(entry.load);
+  out->set_unsynced_bytes(entry.unsynced_bytes);
   for (const DiskState& disk : entry.disks) {
     pb::DiskStatus* d = out->add_disks();
     d->set_path(disk.path);
@@ -94,6 +95,11 @@ Task<Result<TxnId>> StatusOps::ClusterStatus(CallInfo, const pb::ClusterStatusRe
   response.set_incarnation(context.rpc.incarnation);
   response.set_txn(context.commit->submitted().value);
   response.set_durable_txn(context.commit->durable().value);
+  response.set_unsynced_operations(context.commit->unsynced_operations());
+  response.set_unsynced_operation_bytes(context.commit->unsynced_bytes());
+  uint64_t unsynced = 0;
+  for (const auto& [id, entry] : state_.registry.all()) unsynced += entry.unsynced_bytes;
+  response.set_unsynced_file_bytes(unsynced);
   auto now = std::chrono::steady_clock::now();
   response.set_uptime_ms(
       static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(now - context.started).count()));

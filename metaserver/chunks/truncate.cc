@@ -159,7 +159,8 @@ Task<Status> Truncator::Steps(Job* job) {
     if (!dropped) co_return dropped;
   }
   std::function<Status(View&)> commit = [&](View& view) { return Commit(view, *job); };
-  Task<Result<TxnId>> committing = RunOp(state_, std::move(commit), CommitLevel::kLogged);
+  // Durable before anybody writes behind it: an intent that a power cut brought back would cut that off again.
+  Task<Result<TxnId>> committing = RunOp(state_, std::move(commit), CommitLevel::kDurable);
   Result<TxnId> committed = co_await committing;
   if (!committed) co_return Fail(committed.error());
   co_return Status();

@@ -15,6 +15,7 @@ namespace {
 constexpr size_t kExtentsInAnswer = 8;
 
 void CountOpen(View& view, InodeId id) {
+  if (view.again()) return;  // the session has told what it has open
   Sessions* sessions = view.context().sessions;
   SessionId session = view.session();
   view.OnApplied([sessions, session, id](TxnId) { sessions->AddOpen(session, id); });

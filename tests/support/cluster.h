@@ -45,6 +45,7 @@ class Cluster {
     uint32_t min_copies = 2;
     uint64_t capacity = 8ull << 30;  // of each chunkserver
     std::optional<uint32_t> root_uid = 0;
+    Duration sync_interval = 2s;  // of the metaserver
   };
   explicit Cluster(Options options) : options_(options) {
     StartMeta();
@@ -61,12 +62,13 @@ class Cluster {
 
   void StartMeta() {
     MetaServerOptions options;
-    options.data_dir = dir_.path() + "/metaserver";
+    options.data_dir = MetaDir();
     options.listen = Address{"127.0.0.1", meta_port_};
     options.key = ClusterKey::ForTest();
     options.replicas = options_.replicas;
     options.min_copies = options_.min_copies;
     options.root_uid = options.root_gid = options_.root_uid;
+    options.sync_interval = options_.sync_interval;
     meta_ = std::make_unique<MetaServer>(std::move(options));
     Status started = meta_->Start();
     if (!started) std::fprintf(stderr, "metaserver: %s\n", ToString(started.error()).c_str());
@@ -74,6 +76,15 @@ class Cluster {
     meta_port_ = meta_->port();
   }
   void StopMeta() { meta_.reset(); }
+  // A power cut of the metaserver alone: between these two nothing that it does reaches the disk. (Without a sync: see
+  // sync_interval.)
+  void BeginLosing() { std::filesystem::copy(MetaDir(), MetaDir() + ".synced", std::filesystem::copy_options::recursive); }
+  void CutPowerOfMeta() {
+    StopMeta();
+    std::filesystem::remove_all(MetaDir());
+    std::filesystem::rename(MetaDir() + ".synced", MetaDir());
+    StartMeta();
+  }
 
   void StartChunk(size_t i) {
     ChunkServerOptions options;
@@ -106,6 +117,7 @@ class Cluster {
   MetaServer& meta() { return *meta_; }
   ChunkServer& chunk(size_t i) { return *chunk_[i]; }
   Address meta_address() const { return Address{"127.0.0.1", meta_port_}; }
+  std::string MetaDir() const { return dir_.path() + "/metaserver"; }
   std::string ChunkDir(size_t i) const { return dir_.path() + "/chunkserver-" + std::to_string(i + 1); }
   const std::string& dir() const { return dir_.path(); }
 

@@ -34,6 +34,7 @@ nlohmann::ordered_json ServerJson(const pb::ServerStatus& server) {
           {"free_bytes", server.free_bytes()},
           {"replicas", server.replicas()},
           {"load", server.load()},
+          {"unsynced_bytes", server.unsynced_bytes()},
           {"last_heartbeat_age_seconds", static_cast<double>(server.last_heartbeat_ms()) / 1000},
           {"disks", std::move(disks)}};
 }

@@ -85,6 +85,9 @@ nlohmann::ordered_json ToJson(const pb::ClusterStatusResponse& status, const std
           {"uptime_seconds", status.uptime_ms() / 1000},
           {"transaction", status.txn()},
           {"durable_transaction", status.durable_txn()},
+          {"unsynced_operations", status.unsynced_operations()},
+          {"unsynced_operation_bytes", status.unsynced_operation_bytes()},
+          {"unsynced_bytes", status.unsynced_file_bytes()},
           {"inodes", status.inodes()},
           {"file_bytes", status.file_bytes()},
           {"chunks", status.chunks()},
@@ -117,6 +120,8 @@ std::string ToText(const pb::ClusterStatusResponse& status, const std::vector<st
   text += fmt::format("\ncluster     {} (incarnation {}, version {})\n", status.cluster_uuid(), status.incarnation(), status.version());
   text += fmt::format("metaserver  up {}, transaction {}, durable up to {}\n",
                       FormatDuration(std::chrono::milliseconds(status.uptime_ms())), status.txn(), status.durable_txn());
+  text += fmt::format("not synced  {} of the metadata ({}), {} of file data (of all copies)\n", Count(status.unsynced_operations(), "change"),
+                      FormatSize(status.unsynced_operation_bytes()), FormatSize(status.unsynced_file_bytes()));
   text += fmt::format("files       {}, {} of data in {}, {} wanted\n", Count(status.inodes(), "inode"),
                       FormatSize(status.file_bytes()), Count(status.chunks(), "chunk"),
                       status.default_copies() == 1 ? "1 copy of each" : fmt::format("{} copies of each", status.default_copies()));

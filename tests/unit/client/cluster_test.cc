@@ -304,5 +304,53 @@ TEST(ClientCluster, TheMetaserverStartsAgain) {
   client.Close(std::move(file));
 }
 
+// Two clients, with grants, commits and data of both, all of it after the last sync.
+TEST(ClientCluster, TheMetaserverLosesPower) {
+  Cluster::Options options;
+  options.sync_interval = 1h;
+  Cluster cluster(options);
+  Client one(cluster), two(cluster);
+  HandlePtr old = one.Create("old");
+  one.Write(*old, 0, "old");
+  ASSERT_TRUE(one.Run(one.engine().Flush(*old)));
+  cluster.BeginLosing();
+
+  Result<Attr> dir = one.Run(one.engine().Mkdir(one.cred(), kRootInode, "dir", 0755));
+  ASSERT_TRUE(dir);
+  std::string large = RandomBytes(3 << 20, 1);
+  HandlePtr file = two.Create("file", dir->inode);
+  two.Write(*file, 0, large);
+  ASSERT_TRUE(two.Run(two.engine().Flush(*file)));
+  one.Write(*old, 3, " and new");
+  ASSERT_TRUE(one.Run(one.engine().Flush(*old)));
+  ASSERT_TRUE(one.Run(one.engine().Rename(one.cred(), dir->inode, "file", kRootInode, "moved", 0)));
+  HandlePtr nameless = one.Create("nameless");
+  one.Write(*nameless, 0, "still here");
+  ASSERT_TRUE(one.Run(one.engine().Flush(*nameless)));
+  ASSERT_TRUE(one.Run(one.engine().Unlink(one.cred(), kRootInode, "nameless")));
+  Result<Attr> before = two.Run(two.engine().GetAttr(two.cred(), file->inode()));
+  ASSERT_TRUE(before);
+  cluster.CutPowerOfMeta();
+
+  Result<Attr> after = one.Run(one.engine().Lookup(one.cred(), kRootInode, "moved"));
+  ASSERT_TRUE(after) << ToString(after.error());
+  EXPECT_EQ(after->inode, file->inode());
+  EXPECT_EQ(after->size, large.size());
+  EXPECT_EQ(after->change, before->change);
+  two.Write(*file, large.size(), "more");  // under its grant of before
+  ASSERT_TRUE(two.Run(two.engine().Fsync(*file, false)));
+  HandlePtr read = one.Open(file->inode(), O_RDONLY);
+  EXPECT_TRUE(one.Read(*read, 0, large.size() + 4) == large + "more");
+  one.Close(std::move(read));
+  EXPECT_EQ(one.Read(*old, 0, 100), "old and new");
+  EXPECT_EQ(one.Read(*nameless, 0, 100), "still here");
+  Metrics& metrics = cluster.meta().metrics();
+  EXPECT_GT(metrics.counter("shoal_metaserver_handed_in_total", "").value(), 5u);
+  EXPECT_EQ(metrics.counter("shoal_metaserver_handed_in_failed_total", "").value(), 0u);
+  one.Close(std::move(old));
+  one.Close(std::move(nameless));
+  two.Close(std::move(file));
+}
+
 }  // namespace
 }  // namespace shoal::client

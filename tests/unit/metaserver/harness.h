@@ -87,6 +87,7 @@ class Harness {
     options.data_dir = dir_ + "/data0";
     options.root_uid = 0;
     options.root_gid = 0;
+    options.hand_in_wait = 0s;  // no restart waits for sessions
     if (!make_) {
       make_ = [this](MetaContext& context) {
         auto chunks = std::make_unique<FakeChunks>(context);
@@ -119,14 +120,19 @@ class Harness {
     Stop();
     Start();
   }
-  // As after kill -9: goes on with what was in the operating system at this moment.
-  void CrashAndRestart() {
+  // What is in the operating system at this moment.
+  std::string CopyOfData() {
     std::string copy = dir_ + "/data" + std::to_string(++crashes_);
     std::filesystem::copy(options.data_dir, copy, std::filesystem::copy_options::recursive);
+    return copy;
+  }
+  void RestartOn(const std::string& data) {
     Stop();
-    options.data_dir = copy;
+    options.data_dir = data;
     Start();
   }
+  // As after kill -9.
+  void CrashAndRestart() { RestartOn(CopyOfData()); }
 
   MetaContext& context() { return life_->core.context(); }
   EventLoop& loop() { return life_->loop; }
@@ -138,6 +144,7 @@ class Harness {
     Task<Result<TxnId>> task = context().driver->Run(method, request.SerializeAsString(), &bytes);
     Result<TxnId> done = RunOn(life_->loop, std::move(task));
     if (!done) return Fail(done.error());
+    if (watch) watch(method, request.SerializeAsString(), bytes, *done);
     Resp response;
     CHECK(response.ParseFromString(bytes));
     return response;
@@ -167,9 +174,9 @@ class Harness {
   }
   uint64_t OpenSession(const std::string& client) { return Resume(client, 0).session(); }
   uint64_t session() const { return session_; }
-  void UseSession(uint64_t session) {
+  void UseSession(uint64_t session, uint64_t sequence = 0) {
     session_ = session;
-    sequence_ = 0;
+    sequence_ = sequence;
   }
 
   // A mutating caller with the next sequence number of slot 0.
@@ -184,6 +191,9 @@ class Harness {
 
   MetaServerOptions options;
   FakeChunks* fake = nullptr;
+  Metrics& metrics() { return life_->metrics; }
+  // Sees every request that was answered.
+  std::function<void(pb::Method, const std::string& request, const std::string& response, TxnId txn)> watch;
   std::vector<uint32_t> groups;  // of every caller
 
  private:

@@ -31,13 +31,15 @@ class LogCheckTest : public ::testing::Test {
     return leveldb::DB::Open(options, dir_, db);
   }
   // Batches with transactions 1..count of 10 KiB each; from number `synced` + 1 on they know that `synced` is durable.
-  void Write(uint64_t count, uint64_t synced, uint64_t skip = 0) {
+  // `skip` is left out; the next one says that it follows `previous`.
+  void Write(uint64_t count, uint64_t synced, uint64_t skip = 0, uint64_t previous = 0) {
     leveldb::DB* db = nullptr;
     ASSERT_TRUE(OpenDb(&db).ok());
     for (uint64_t txn = 1; txn <= count; ++txn) {
       if (txn == skip) continue;
       pb::CommitRecord record;
       record.set_txn(txn);
+      if (skip != 0 && txn == skip + 1) record.set_previous(previous);
       record.set_durable(txn > synced ? synced : 0);
       leveldb::WriteBatch batch;
       batch.Put("key" + std::to_string(txn), std::string(10000, 'x'));
@@ -145,6 +147,16 @@ TEST_F(LogCheckTest, FilesThatAreNoLogsAreLeftAlone) {
   Write(20, 5);
   for (const char* name : {".log", "x.log", "1.log2", "99999999999999999999999999.log"}) std::ofstream(dir_ + "/" + name) << name;
   EXPECT_TRUE(CheckLogs(dir_));
+}
+
+TEST_F(LogCheckTest, AStepThatIsMeantIsNone) {
+  Write(10, 2, 6, 5);
+  EXPECT_TRUE(CheckLogs(dir_).has_value());
+}
+
+TEST_F(LogCheckTest, AStepFromElsewhereIsAGap) {
+  Write(10, 2, 6, 4);
+  EXPECT_FALSE(CheckLogs(dir_).has_value());
 }
 
 TEST_F(LogCheckTest, AGapIsRefused) {

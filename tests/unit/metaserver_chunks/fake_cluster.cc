@@ -371,6 +371,7 @@ FakeCluster::FakeCluster() : loop("test") {
   directory_ = mkdtemp(path);
   options.data_dir = directory_ + "/meta";
   options.key = ClusterKey::ForTest();
+  options.hand_in_wait = 0s;  // no restart waits for sessions
   options.server_lease = 1s;
   options.server_lease_margin = 100ms;
   options.rereplication_grace = 600s;
