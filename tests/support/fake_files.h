@@ -37,25 +37,25 @@ class FailureHook {
   Function function_;
 };
 
-// Files are kept in pages of 4 KiB; a page and a name are durable once they were synced. After a power cut of what was not
-// synced any part may be there: each page (or sector) and each size as it was at the last sync or at any time since, and
-// each change of names by itself, in whatever order they were made, but for changes of the same name; a rename happens as a
-// whole. Owner: the test; any thread.
+// Files are kept in pages of 4 KiB; a page and a name are durable once they were synced. After a power cut of what was
+// not synced any part may be there: each page (or sector) and each size as it was at the last sync or at any time
+// since, and each change of names by itself, in whatever order they were made, but for changes of the same name; a
+// rename happens as a whole. Owner: the test; any thread.
 class FakeFiles : public Files {
  public:
   // Those that share a mutex stand still together while one's `before` runs.
   explicit FakeFiles(std::shared_ptr<std::recursive_mutex> mutex = std::make_shared<std::recursive_mutex>());
 
-  // Every call of which `fails(call, path)` is not zero gives that errno, or with kLeaveOut does nothing and gives success.
-  // Calls: "open", "open to write", "read", "write", "sync", "sync directory", "space", "punch", "truncate", "unlink",
-  // "rename", "list".
+  // Every call of which `fails(call, path)` is not zero gives that errno, or with kLeaveOut does nothing and gives
+  // success. Calls: "open", "open to write", "read", "write", "sync", "sync directory", "space", "punch", "truncate",
+  // "unlink", "rename", "list".
   FailureHook fails;
   static constexpr int kLeaveOut = -1;
   // Called with the same (also "create" and "create directory") before anything changes or becomes durable; under the
   // mutex. Assigned before the first use.
   std::function<void(const std::string& call, const std::string& path)> before;
   std::atomic<uint64_t> capacity = 1ull << 40;  // bytes of all pages
-  uint64_t sector = 4096;  // a power cut keeps or loses each of these as a whole; below 4096, pages are torn
+  uint64_t sector = 4096;           // a power cut keeps or loses each of these as a whole; below 4096, pages are torn
   std::atomic<bool> cached = true;  // false: ReadCached never has anything
 
   void FlipBit(const std::string& path, uint64_t offset, int bit = 0);
