@@ -137,6 +137,18 @@ class PosixFiles : public Files {
   Status Unlink(const std::string& path) override {
     return unlink(path.c_str()) == 0 ? Status() : FailErrno("remove", path);
   }
+  Status Link(const std::string& from, const std::string& to) override {
+    return link(from.c_str(), to.c_str()) == 0 ? Status() : FailErrno("link to " + to + " from", from);
+  }
+  Status RemoveDirectory(const std::string& path) override {
+    return rmdir(path.c_str()) == 0 ? Status() : FailErrno("remove directory", path);
+  }
+  Result<bool> Exists(const std::string& path) override {
+    struct stat st;
+    if (lstat(path.c_str(), &st) == 0) return true;
+    if (errno == ENOENT || errno == ENOTDIR) return false;
+    return FailErrno("stat", path);
+  }
 
   Status SyncDirectory(const std::string& path) override {
     int fd = open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -198,6 +210,29 @@ Status ReplaceFile(Files& files, const std::string& directory, const std::string
   TRY(file->SyncData());
   TRY(files.Rename(temporary, directory + "/" + name));
   return files.SyncDirectory(directory);
+}
+
+Status MakeDirectories(Files& files, const std::string& path) {
+  TRY_ASSIGN(bool there, files.Exists(path));
+  if (there || path.empty()) return {};
+  size_t slash = path.find_last_not_of('/');
+  slash = path.rfind('/', slash);
+  std::string parent = slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
+  TRY(MakeDirectories(files, parent));
+  Status made = files.CreateDirectory(path);
+  if (!made && made.error().code != ErrorCode::kExists) return made;
+  return files.SyncDirectory(parent);
+}
+
+Status RemoveTree(Files& files, const std::string& path) {
+  TRY_ASSIGN(bool there, files.Exists(path));
+  if (!there) return {};
+  auto names = files.List(path);
+  if (!names) return files.Unlink(path);
+  for (const std::string& name : *names) {
+    TRY(RemoveTree(files, path + "/" + name));
+  }
+  return files.RemoveDirectory(path);
 }
 
 }  // namespace shoal

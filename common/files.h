@@ -1,5 +1,5 @@
 // The file seam: what Shoal asks of a file system, as an interface, so that tests can make calls fail, disks run full,
-// bits flip, and power cuts forget what was not synced (tests/unit/chunkserver/fake_files.h).
+// bits flip, and power cuts forget what was not synced (tests/support/fake_files.h).
 #pragma once
 
 #include <cstdint>
@@ -60,6 +60,12 @@ class Files {
   virtual Status CreateDirectory(const std::string& path) = 0;
   virtual Status Rename(const std::string& from, const std::string& to) = 0;
   virtual Status Unlink(const std::string& path) = 0;
+  // A second name for a file, on the same file system.
+  virtual Status Link(const std::string& from, const std::string& to) = 0;
+  // An empty one.
+  virtual Status RemoveDirectory(const std::string& path) = 0;
+  // Whether there is a file or a directory of that name.
+  virtual Result<bool> Exists(const std::string& path) = 0;
   virtual Status SyncDirectory(const std::string& path) = 0;
   virtual Result<FileSystemSpace> Space(const std::string& path) = 0;
   // Creates the file and locks it until the result is destroyed; kBusy when another process (or another lock of
@@ -76,5 +82,9 @@ Files& RealFiles();
 Result<std::string> ReadSmallFile(Files& files, const std::string& path, size_t limit = 1 << 20);
 // Replaces (or creates) directory/name at one instant; durable when it returns.
 Status ReplaceFile(Files& files, const std::string& directory, const std::string& name, std::string_view content);
+// The directory and those above it, as far as they are missing; durable when it returns.
+Status MakeDirectories(Files& files, const std::string& path);
+// A directory with all that is in it, if it is there. Not durable.
+Status RemoveTree(Files& files, const std::string& path);
 
 }  // namespace shoal

@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include <chrono>
-#include <filesystem>
 
 #include "common/log.h"
 #include "metaserver/batch.h"
@@ -20,10 +19,6 @@
 namespace shoal::meta {
 namespace {
 
-namespace fs = std::filesystem;
-
-// Replayed at a start after a crash: its size bounds the time that takes.
-constexpr size_t kWriteBuffer = 16 << 20;
 constexpr size_t kBlockCache = 64 << 20;
 constexpr int kBloomBits = 10;
 
@@ -58,23 +53,29 @@ Status Translate(const leveldb::Status& status, const std::string& dir) {
   return Fail(ErrorCode::kIo, fmt::format("opening the metadata in {}: {}", dir, text));
 }
 
-// A directory that holds something else is not for us.
-Status CheckDirectory(const std::string& dir) {
-  std::error_code error;
-  fs::create_directories(dir, error);
-  if (error) return Fail(ErrnoError(error.value(), "creating " + dir));
-  if (::access(dir.c_str(), R_OK | W_OK | X_OK) != 0) {
-    return Fail(ErrnoError(errno, "the data directory " + dir + " can't be used (check its owner and mode)"));
+// A directory that holds something else is not for us. New ones are durable before anything in them can be.
+Status PrepareDirectory(Files& files, const std::string& dir) {
+  TRY(MakeDirectories(files, dir));
+  TRY_ASSIGN(bool used, files.Exists(dir + "/db/CURRENT"));
+  if (!used) {
+    TRY_ASSIGN(std::vector<std::string> names, files.List(dir));
+    for (const std::string& name : names) {
+      if (name == "db" || name == "lock" || name == "lost+found" || name.starts_with(".")) continue;
+      return Fail(ErrorCode::kInvalidArgument,
+                  fmt::format("{} has no metadata but other things in it (\"{}\"): give an empty or new directory", dir, name));
+    }
   }
-  if (fs::exists(fs::path(dir) / "db" / "CURRENT", error)) return {};
-  for (const auto& entry : fs::directory_iterator(dir, error)) {
-    std::string name = entry.path().filename();
-    if (name == "db" || name == "lock" || name == "lost+found" || name.starts_with(".")) continue;
-    return Fail(ErrorCode::kInvalidArgument,
-                fmt::format("{} has no metadata but other things in it (\"{}\"): give an empty or new directory", dir, name));
-  }
-  if (error) return Fail(ErrnoError(error.value(), "reading " + dir));
   return {};
+}
+
+Result<std::unique_ptr<File>> LockDirectory(Files& files, const std::string& dir) {
+  Result<std::unique_ptr<File>> lock = files.Lock(dir + "/lock");
+  if (lock) return lock;
+  if (lock.error().code == ErrorCode::kBusy) {
+    return Fail(ErrorCode::kBusy, dir + " is in use by another metaserver; stop that one first");
+  }
+  return Fail(lock.error().code, fmt::format("the data directory {} can't be used (check its owner and mode): {}", dir,
+                                             lock.error().message));
 }
 
 Status ReadRecord(leveldb::DB* db, const Key& key, Message* into, bool* found) {
@@ -89,22 +90,19 @@ Status ReadRecord(leveldb::DB* db, const Key& key, Message* into, bool* found) {
 
 }  // namespace
 
-Database::Database(std::string dir) : dir_(std::move(dir)), log_(dir_) {}
+Database::Database(const MetaServerOptions& options) : dir_(options.data_dir + "/db"), log_(dir_, options.files) {}
 Database::~Database() = default;
 
 Result<std::unique_ptr<Database>> Database::Open(const MetaServerOptions& options) {
   if (options.data_dir.empty()) return Fail(ErrorCode::kInvalidArgument, "no data directory is given");
-  TRY(CheckDirectory(options.data_dir));
-  const std::string dir = options.data_dir + "/db";
-  std::unique_ptr<Database> database(new Database(dir));
-  Result<std::unique_ptr<File>> lock = RealFiles().Lock(options.data_dir + "/lock");
-  if (!lock) {
-    if (lock.error().code != ErrorCode::kBusy) return Fail(lock.error());
-    return Fail(ErrorCode::kBusy, options.data_dir + " is in use by another metaserver; stop that one first");
-  }
-  database->lock_ = std::move(*lock);
-  TRY(CheckLogs(dir));
-  TRY(database->OpenLevelDb(kBlockCache));
+  Files& files = *options.files.files;
+  TRY(PrepareDirectory(files, options.data_dir));
+  std::unique_ptr<Database> database(new Database(options));
+  TRY_ASSIGN(database->lock_, LockDirectory(files, options.data_dir));
+  const std::string& dir = database->dir_;
+  TRY(MakeDirectories(files, dir));
+  TRY(CheckLogs(dir, options.files));
+  TRY(database->OpenLevelDb(options.write_buffer_bytes));
   TRY(database->ReadHead());
   if (database->cluster_.format() == 0) {
     if (!database->Empty()) {
@@ -124,14 +122,14 @@ Result<std::unique_ptr<Database>> Database::Open(const MetaServerOptions& option
   return database;
 }
 
-Status Database::OpenLevelDb(size_t cache_bytes) {
+Status Database::OpenLevelDb(size_t write_buffer_bytes) {
   filter_.reset(leveldb::NewBloomFilterPolicy(kBloomBits));
-  cache_.reset(leveldb::NewLRUCache(cache_bytes));
+  cache_.reset(leveldb::NewLRUCache(kBlockCache));
   leveldb::Options options;
   options.create_if_missing = true;
   options.paranoid_checks = true;
   options.env = log_.env();
-  options.write_buffer_size = kWriteBuffer;
+  options.write_buffer_size = write_buffer_bytes;
   options.max_file_size = 8 << 20;
   options.max_open_files = 1000;
   options.block_cache = cache_.get();

@@ -37,8 +37,8 @@ class Database {
   const pb::CommitRecord& last() const { return last_; }
 
  private:
-  explicit Database(std::string dir);
-  Status OpenLevelDb(size_t cache_bytes);
+  explicit Database(const MetaServerOptions& options);
+  Status OpenLevelDb(size_t write_buffer_bytes);
   Status ReadHead();
   Status CreateFileSystem(const MetaServerOptions& options);
   bool Empty();

@@ -89,6 +89,15 @@ LogReader::Piece LogReader::NextPiece(int* type, std::string_view* data) {
 }
 
 bool LogReader::Next(LogRecord* record) {
+  std::string_view batch;
+  while (NextRaw(&batch)) {
+    if (ParseBatch(batch, record)) return true;
+    Damage(record_start_);
+  }
+  return false;
+}
+
+bool LogReader::NextRaw(std::string_view* record) {
   bool inside = false;
   while (true) {
     // The place of the next piece, behind a block's trailer.
@@ -115,9 +124,8 @@ bool LogReader::Next(LogRecord* record) {
     }
     assembled_.append(data);
     if (type == kFirst || type == kMiddle) continue;
-    inside = false;
-    if (ParseBatch(assembled_, record)) return true;
-    Damage(record_start_);
+    *record = assembled_;
+    return true;
   }
 }
 

@@ -8,7 +8,7 @@
 
 namespace shoal::meta {
 
-// One write batch of a log. A plain value.
+// One write batch of a log (of several transactions, when they were written together). A plain value.
 struct LogRecord {
   uint64_t first_txn = 0;  // 0: the batch has no CommitRecord
   uint64_t last_txn = 0;
@@ -24,6 +24,8 @@ class LogReader {
   explicit LogReader(std::string_view bytes) : bytes_(bytes) {}
   // The next good record. False: the end.
   bool Next(LogRecord* record);
+  // The same for any file in that format, whatever its records are; `data` is good until the next call.
+  bool NextRaw(std::string_view* data);
   // Whether something bad was passed, and where the first record that was lost begins.
   bool damaged() const { return damaged_; }
   size_t damaged_at() const { return damaged_at_; }

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "common/result.h"
+#include "metaserver/state_files.h"
 
 namespace leveldb {
 class Env;
@@ -15,12 +16,14 @@ class Env;
 
 namespace shoal::meta {
 
-// Wraps LevelDB's Env. LevelDB itself never syncs a log that it leaves behind when its memory table is full, nor the
-// directory that a new log is created in: here both are synced when a log is created. Sync makes everything that was
-// written before the call durable. Owner: MetaServer; outlives the database. Sync is called on any thread.
+// Wraps LevelDB's Env. LevelDB itself never syncs a log that it leaves behind when its memory table is full, nor in time
+// the directory: when a log is made, before a manifest names a table, before it deletes what only the manifest of before
+// needed. Here all that is done when a log or a table is made, and when a manifest has become the current one. Sync makes
+// everything that was written before the call durable. Owner: MetaServer; outlives the database. Sync is called on any
+// thread.
 class LogTracker {
  public:
-  explicit LogTracker(std::string dir);
+  explicit LogTracker(std::string dir, StateFiles files = {});
   ~LogTracker();
 
   leveldb::Env* env();
@@ -33,19 +36,14 @@ class LogTracker {
 
  private:
   friend class MetaEnv;
-  // The log's second descriptor; closed by the last of those who sync it.
-  struct Log {
-    explicit Log(int f) : fd(f) {}
-    ~Log();
-    int fd;
-  };
   Status Rotated(const std::string& path);
-  static Status SyncFd(int fd, const std::string& what);
+  Status SyncNames() { return files_.SyncDirectory(dir_); }
 
   const std::string dir_;
+  Files& files_;
   std::unique_ptr<leveldb::Env> env_;
   std::mutex mutex_;  // guards log_, path_ and fail_
-  std::shared_ptr<Log> log_;
+  std::shared_ptr<File> log_;  // opened a second time; closed by the last of those who sync it
   std::string path_;
   bool fail_ = false;
   std::atomic<uint64_t> rotations_{0};

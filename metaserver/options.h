@@ -7,6 +7,7 @@
 #include "common/event_loop.h"
 #include "common/limits.h"
 #include "common/rpc/rpc.h"
+#include "metaserver/state_files.h"
 
 namespace shoal {
 
@@ -37,6 +38,8 @@ struct MetaServerOptions {
   int reader_threads = 2;
   uint32_t slots = 64;                      // per session
   // For tests.
+  meta::StateFiles files;
+  size_t write_buffer_bytes = 16 << 20;  // replayed at a start after a crash: bounds the time that takes
   uint32_t dentry_hash_bits = 55;
 };
 

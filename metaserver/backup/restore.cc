@@ -1,16 +1,13 @@
 #include "metaserver/backup/restore.h"
 
-#include <fcntl.h>
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 #include <leveldb/db.h>
 #include <leveldb/write_batch.h>
 #include <sys/random.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
-#include <filesystem>
 
 #include "common/log.h"
 #include "common/proto/record.pb.h"
@@ -21,50 +18,39 @@
 namespace shoal::meta {
 namespace {
 
-namespace fs = std::filesystem;
-
 constexpr size_t kBatchBytes = 4 << 20;
 constexpr uint32_t kHighestIncarnation = 0xffff;
 constexpr uint32_t kServerGap = 1 << 16;  // more servers than that were not added since the backup
 constexpr const char* kPartial = "db.restoring";
+constexpr const char* kAside = "db.before-restore-";
 
 int64_t WallClock() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now().time_since_epoch())
       .count();
 }
 
-Status SyncPath(const std::string& path, int flags) {
-  int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | flags);
-  if (fd < 0) return Fail(ErrnoError(errno, "opening " + path));
-  int synced = ::fsync(fd), error = errno;
-  ::close(fd);
-  if (synced != 0) return Fail(ErrnoError(error, "syncing " + path));
-  return {};
-}
-
-Status SyncTree(const std::string& dir) {
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(dir, error)) {
-    TRY(SyncPath(entry.path(), 0));
+Status SyncTree(Files& files, const std::string& dir) {
+  TRY_ASSIGN(std::vector<std::string> names, files.List(dir));
+  for (const std::string& name : names) {
+    TRY_ASSIGN(auto file, files.Open(dir + "/" + name, Files::Mode::kRead));
+    TRY(file->SyncData());
   }
-  if (error) return Fail(ErrnoError(error.value(), "reading " + dir));
-  return SyncPath(dir, O_DIRECTORY);
+  return files.SyncDirectory(dir);
 }
 
 // What is in the way, by name.
 Status CheckRoom(const RestoreOptions& options) {
-  std::error_code error;
-  fs::create_directories(options.dir, error);
-  if (error) return Fail(ErrnoError(error.value(), "creating " + options.dir));
-  bool state = fs::exists(options.dir + "/db", error);
+  Files& files = *options.files.files;
+  TRY(MakeDirectories(files, options.dir));
+  TRY_ASSIGN(bool state, files.Exists(options.dir + "/db"));
   if (state && !options.move_aside) {
     return Fail(ErrorCode::kNotEmpty,
                 fmt::format("{} has a metaserver's state already: it is not overwritten; with --move-aside "
                             "it is kept under another name",
                             options.dir));
   }
-  for (const auto& entry : fs::directory_iterator(options.dir, error)) {
-    std::string name = entry.path().filename();
+  TRY_ASSIGN(std::vector<std::string> names, files.List(options.dir));
+  for (const std::string& name : names) {
     if (name == "db" || name.starts_with("db.") || name == "lock" || name == "lost+found" || name.starts_with(".") ||
         name.starts_with("check")) {
       continue;
@@ -74,7 +60,6 @@ Status CheckRoom(const RestoreOptions& options) {
                             "metaserver's",
                             options.dir, name));
   }
-  if (error) return Fail(ErrnoError(error.value(), "reading " + options.dir));
   return {};
 }
 
@@ -84,20 +69,36 @@ std::string Get(leveldb::DB* db, const Key& key) {
   return value;
 }
 
-// The incarnation of a state that is going to be moved aside; 0 when it can't be read (that may be why it goes).
-Result<uint32_t> IncarnationOf(const std::string& dir, const std::string& cluster) {
-  TRY_ASSIGN(auto scratch, ScratchDirectory::Make(dir, "check"));
-  auto state = StateDb::OpenCopy(dir + "/db", scratch->path());
-  HeadRecords head;
-  if (state) head.get = [&](const Key& key) { return Get((*state)->db(), key); };
-  Result<BackupHeader> header = state ? HeaderOf(head) : Fail(state.error());
+// The state that there is, or was until a restore that was interrupted; "": none.
+Result<std::string> StateThatGoes(const RestoreOptions& options) {
+  if (HasState(options.dir, *options.files.files)) return options.dir + "/db";
+  TRY_ASSIGN(std::vector<std::string> names, options.files.files->List(options.dir));
+  std::erase_if(names, [](const std::string& name) { return !name.starts_with(kAside); });
+  auto last = std::max_element(names.begin(), names.end());
+  return last == names.end() ? std::string() : options.dir + "/" + *last;
+}
+
+// The incarnation of that state; 0 when it can't be read (that may be why it goes).
+Result<uint32_t> IncarnationOf(const std::string& db, const std::string& cluster, const RestoreOptions& options) {
+  Files& files = *options.files.files;
+  const std::string scratch = options.dir + "/check-restore";
+  TRY(RemoveTree(files, scratch));
+  TRY(files.CreateDirectory(scratch));
+  Result<BackupHeader> header = Fail(ErrorCode::kIo);
+  {
+    auto state = StateDb::OpenCopy(db, scratch, options.files);
+    HeadRecords head;
+    if (state) head.get = [&](const Key& key) { return Get((*state)->db(), key); };
+    header = state ? HeaderOf(head) : Fail(state.error());
+  }
+  TRY(RemoveTree(files, scratch));
   if (!header) {
-    LogWarning("the state in {} can't be read ({}): its incarnation is not known", dir, header.error().message);
+    LogWarning("the state in {} can't be read ({}): its incarnation is not known", db, header.error().message);
     return 0;
   }
   if (header->cluster_uuid != cluster) {
     return Fail(ErrorCode::kWrongCluster, fmt::format("{} has the state of cluster {}, the backup is of cluster {}",
-                                                      dir, header->cluster_uuid, cluster));
+                                                      options.dir, header->cluster_uuid, cluster));
   }
   return header->incarnation;
 }
@@ -218,17 +219,19 @@ class Restorer {
   pb::IdRanges ids_;
 };
 
-Status MoveAside(const std::string& dir, std::string* moved_to) {
-  std::error_code error;
-  if (!fs::exists(dir + "/db", error)) return {};
+Result<std::string> MoveAside(Files& files, const std::string& dir) {
+  TRY_ASSIGN(bool there, files.Exists(dir + "/db"));
+  if (!there) return std::string();
   auto now = std::chrono::time_point_cast<std::chrono::seconds>(std::chrono::system_clock::now());
-  std::string to = fmt::format("{}/db.before-restore-{:%Y%m%dT%H%M%SZ}", dir, now);
-  for (int i = 2; fs::exists(to, error); ++i)
-    to = fmt::format("{}/db.before-restore-{:%Y%m%dT%H%M%SZ}-{}", dir, now, i);
-  if (::rename((dir + "/db").c_str(), to.c_str()) != 0)
-    return Fail(ErrnoError(errno, "moving " + dir + "/db to " + to));
-  *moved_to = to;
-  return {};
+  const std::string name = fmt::format("{}/{}{:%Y%m%dT%H%M%SZ}", dir, kAside, now);
+  std::string to = name;
+  for (int i = 2;; ++i) {
+    TRY_ASSIGN(bool taken, files.Exists(to));
+    if (!taken) break;
+    to = fmt::format("{}-{}", name, i);
+  }
+  TRY(files.Rename(dir + "/db", to));
+  return to;
 }
 
 Status CheckHeader(const BackupHeader& header) {
@@ -242,42 +245,37 @@ Status CheckHeader(const BackupHeader& header) {
 }  // namespace
 
 Result<RestoreResult> Restore(const RestoreOptions& options) {
+  Files& files = *options.files.files;
   RestoreResult result;
-  TRY_ASSIGN(auto reader, BackupReader::Open(RealFiles(), options.backup));
+  TRY_ASSIGN(auto reader, BackupReader::Open(files, options.backup));
   result.header = reader->header();
   TRY(CheckHeader(result.header));
   TRY(CheckRoom(options));
-  TRY_ASSIGN(auto lock, LockStateDirectory(options.dir));
+  TRY_ASSIGN(auto lock, LockStateDirectory(options.dir, files));
   uint32_t highest = std::max(result.header.incarnation, options.incarnation_above);
-  if (HasState(options.dir)) {
-    TRY_ASSIGN(uint32_t before, IncarnationOf(options.dir, result.header.cluster_uuid));
+  TRY_ASSIGN(std::string goes, StateThatGoes(options));
+  if (!goes.empty()) {
+    TRY_ASSIGN(uint32_t before, IncarnationOf(goes, result.header.cluster_uuid, options));
     highest = std::max(highest, before);
   }
   if (highest >= kHighestIncarnation) return Fail(ErrorCode::kTooLarge, "the incarnations of this cluster are used up");
   result.incarnation = highest + 1;
 
   const std::string partial = options.dir + "/" + kPartial;
-  std::error_code error;
-  fs::remove_all(partial, error);
-  if (error) return Fail(ErrnoError(error.value(), "removing " + partial));
+  TRY(RemoveTree(files, partial));
   Status written;
   {
-    TRY_ASSIGN(auto state, StateDb::Open(partial, StateDb::Mode::kNew));
+    TRY_ASSIGN(auto state, StateDb::Open(partial, StateDb::Mode::kNew, options.files));
     written = Restorer(*reader, *state, result).Run(options);
   }
-  if (written) written = SyncTree(partial);
+  if (written) written = SyncTree(files, partial);
   if (!written) {
-    fs::remove_all(partial, error);
+    (void)RemoveTree(files, partial);
     return Fail(written.error());
   }
-  TRY(MoveAside(options.dir, &result.moved_to));
-  if (::rename(partial.c_str(), (options.dir + "/db").c_str()) != 0) {
-    return Fail(ErrnoError(errno, "naming the new state " + options.dir + "/db"));
-  }
-  TRY(SyncPath(options.dir, O_DIRECTORY));
-  fs::path parent = fs::absolute(options.dir, error).lexically_normal();
-  if (!parent.has_filename()) parent = parent.parent_path();
-  TRY(SyncPath(parent.parent_path(), O_DIRECTORY));
+  TRY_ASSIGN(result.moved_to, MoveAside(files, options.dir));
+  TRY(files.Rename(partial, options.dir + "/db"));
+  TRY(files.SyncDirectory(options.dir));
   return result;
 }
 

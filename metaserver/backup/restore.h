@@ -7,6 +7,7 @@
 
 #include "common/result.h"
 #include "metaserver/backup/format.h"
+#include "metaserver/state_files.h"
 
 namespace shoal::meta {
 
@@ -17,6 +18,7 @@ struct RestoreOptions {
   bool move_aside = false;         // a state that is there is kept under another name
   uint32_t incarnation_above = 0;  // the new incarnation is higher than this
   std::function<void(uint64_t done, uint64_t total)> progress;  // bytes; may be empty
+  StateFiles files;                // for tests
 };
 
 // What was done. A plain value.
@@ -32,7 +34,7 @@ struct RestoreResult {
 // Writes a new state into the directory: that of the backup, with a higher incarnation (than the backup's and than that
 // of a state that is moved aside), with its sessions ended, and with numbers (leases, orders, servers) that were never
 // given. Everything is durable when it returns; before that the directory has either what it had, or (for an instant)
-// nothing that a metaserver would start on. Blocks; any thread. Errors name what is wrong: kBusy (a metaserver runs
+// nothing that a metaserver would start on, or the new state. It may be repeated after it was interrupted. Blocks; any thread. Errors name what is wrong: kBusy (a metaserver runs
 // there), kNotEmpty (something is there), kWrongCluster, kCorrupt and kNotSupported of the backup.
 Result<RestoreResult> Restore(const RestoreOptions& options);
 

@@ -17,16 +17,21 @@ namespace fs = std::filesystem;
 
 constexpr size_t kWriteBuffer = 16 << 20, kBlockCache = 32 << 20;
 constexpr int kBloomBits = 10;
+constexpr size_t kCopyPiece = 1 << 20;
 
 // Tables are never changed once they are complete.
-Status LinkOrCopy(const fs::path& from, const fs::path& to) {
-  std::string name = from.filename();
-  bool table = name.ends_with(".ldb") || name.ends_with(".sst");
-  if (table && ::link(from.c_str(), to.c_str()) == 0) return {};
-  std::error_code error;
-  fs::copy_file(from, to, error);
-  if (error) return Fail(ErrnoError(error.value(), fmt::format("copying {} to {}", from.string(), to.string())));
-  return {};
+Status LinkOrCopy(Files& files, const std::string& from, const std::string& to) {
+  bool table = from.ends_with(".ldb") || from.ends_with(".sst");
+  if (table && files.Link(from, to)) return {};
+  TRY_ASSIGN(auto source, files.Open(from, Files::Mode::kRead));
+  TRY_ASSIGN(auto target, files.Open(to, Files::Mode::kCreate));
+  std::vector<uint8_t> piece(kCopyPiece);
+  for (uint64_t at = 0;;) {
+    TRY_ASSIGN(size_t n, source->Read(at, piece));
+    if (n == 0) return {};
+    TRY(target->Write(at, {piece.data(), n}));
+    at += n;
+  }
 }
 
 }  // namespace
@@ -42,11 +47,11 @@ ScratchDirectory::~ScratchDirectory() {
   fs::remove_all(path_, ignored);
 }
 
-StateDb::StateDb(const std::string& dir) : log_(dir) {}
+StateDb::StateDb(const std::string& dir, StateFiles files) : log_(dir, files) {}
 StateDb::~StateDb() = default;
 
-Result<std::unique_ptr<StateDb>> StateDb::Open(const std::string& dir, Mode mode) {
-  std::unique_ptr<StateDb> state(new StateDb(dir));
+Result<std::unique_ptr<StateDb>> StateDb::Open(const std::string& dir, Mode mode, StateFiles files) {
+  std::unique_ptr<StateDb> state(new StateDb(dir, files));
   state->filter_.reset(leveldb::NewBloomFilterPolicy(kBloomBits));
   state->cache_.reset(leveldb::NewLRUCache(kBlockCache));
   leveldb::Options options;
@@ -66,32 +71,31 @@ Result<std::unique_ptr<StateDb>> StateDb::Open(const std::string& dir, Mode mode
   return Fail(code, fmt::format("the metadata in {} can't be opened: {}", dir, opened.ToString()));
 }
 
-Result<std::unique_ptr<StateDb>> StateDb::OpenCopy(const std::string& dir, const std::string& scratch) {
-  std::error_code error;
+Result<std::unique_ptr<StateDb>> StateDb::OpenCopy(const std::string& dir, const std::string& scratch, StateFiles files,
+                                                   bool logs) {
   const std::string copy = scratch + "/db";
-  fs::create_directory(copy, error);
-  if (error) return Fail(ErrnoError(error.value(), "making " + copy));
-  for (const auto& entry : fs::directory_iterator(dir, error)) {
-    std::string name = entry.path().filename();
-    if (!entry.is_regular_file() || name == "LOCK" || name.starts_with("LOG")) continue;
-    TRY(LinkOrCopy(entry.path(), copy + "/" + name));
+  TRY(files.files->CreateDirectory(copy));
+  TRY_ASSIGN(std::vector<std::string> names, files.files->List(dir));
+  for (const std::string& name : names) {
+    if (name == "LOCK" || name.starts_with("LOG") || name == "lost+found") continue;
+    if (!logs && name.ends_with(".log")) continue;
+    TRY(LinkOrCopy(*files.files, dir + "/" + name, copy + "/" + name));
   }
-  if (error) return Fail(ErrnoError(error.value(), "reading " + dir));
-  TRY(CheckLogs(copy));
-  return Open(copy, Mode::kExisting);
+  TRY(CheckLogs(copy, files));
+  return Open(copy, Mode::kExisting, files);
 }
 
 Status StateDb::Sync() { return log_.Sync(); }
 
-Result<std::unique_ptr<File>> LockStateDirectory(const std::string& dir) {
-  Result<std::unique_ptr<File>> lock = RealFiles().Lock(dir + "/lock");
+Result<std::unique_ptr<File>> LockStateDirectory(const std::string& dir, Files& files) {
+  Result<std::unique_ptr<File>> lock = files.Lock(dir + "/lock");
   if (lock || lock.error().code != ErrorCode::kBusy) return lock;
   return Fail(ErrorCode::kBusy, dir + " is in use by a running metaserver; stop that one first");
 }
 
-bool HasState(const std::string& dir) {
-  std::error_code ignored;
-  return fs::exists(dir + "/db/CURRENT", ignored);
+bool HasState(const std::string& dir, Files& files) {
+  Result<bool> there = files.Exists(dir + "/db/CURRENT");
+  return there && *there;
 }
 
 }  // namespace shoal::meta

@@ -33,10 +33,11 @@ class ScratchDirectory {
 class StateDb {
  public:
   enum class Mode { kExisting, kNew };
-  static Result<std::unique_ptr<StateDb>> Open(const std::string& db_dir, Mode mode);
+  static Result<std::unique_ptr<StateDb>> Open(const std::string& db_dir, Mode mode, StateFiles files = {});
   // A copy in `scratch` of the state of the (stopped) metaserver at `db_dir`, which is not changed: LevelDB rewrites
-  // its logs when it opens a database. Tables are linked where that is possible.
-  static Result<std::unique_ptr<StateDb>> OpenCopy(const std::string& db_dir, const std::string& scratch);
+  // its logs when it opens a database. Tables are linked where that is possible. `logs`: false: only what is in tables.
+  static Result<std::unique_ptr<StateDb>> OpenCopy(const std::string& db_dir, const std::string& scratch, StateFiles files = {},
+                                                    bool logs = true);
   ~StateDb();
 
   leveldb::DB* db() { return db_.get(); }
@@ -44,7 +45,7 @@ class StateDb {
   Status Sync();
 
  private:
-  explicit StateDb(const std::string& dir);
+  StateDb(const std::string& dir, StateFiles files);
   LogTracker log_;
   std::unique_ptr<const leveldb::FilterPolicy> filter_;
   std::unique_ptr<leveldb::Cache> cache_;
@@ -52,8 +53,8 @@ class StateDb {
 };
 
 // The lock that a metaserver holds on its directory. kBusy: one runs there.
-Result<std::unique_ptr<File>> LockStateDirectory(const std::string& dir);
+Result<std::unique_ptr<File>> LockStateDirectory(const std::string& dir, Files& files = RealFiles());
 // Whether there is a LevelDB in it.
-bool HasState(const std::string& dir);
+bool HasState(const std::string& dir, Files& files = RealFiles());
 
 }  // namespace shoal::meta

@@ -10,7 +10,7 @@
 #include "tests/fuzz/messages.h"
 #include "tests/fuzz/wire.h"
 #include "tests/unit/chunkserver/cluster.h"
-#include "tests/unit/chunkserver/fake_files.h"
+#include "tests/support/fake_files.h"
 
 using namespace shoal;
 using fuzz::Input;

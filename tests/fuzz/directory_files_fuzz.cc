@@ -4,7 +4,7 @@
 #include "chunkserver/write_intent.h"
 #include "common/checksum.h"
 #include "tests/fuzz/fuzz.h"
-#include "tests/unit/chunkserver/fake_files.h"
+#include "tests/support/fake_files.h"
 
 using namespace shoal;
 

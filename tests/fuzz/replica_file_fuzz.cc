@@ -8,7 +8,7 @@
 #include "chunkserver/replica_file.h"
 #include "common/checksum.h"
 #include "tests/fuzz/fuzz.h"
-#include "tests/unit/chunkserver/fake_files.h"
+#include "tests/support/fake_files.h"
 
 using namespace shoal;
 using fuzz::Input;

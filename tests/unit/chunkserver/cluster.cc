@@ -155,6 +155,7 @@ ClusterTest::ClusterTest(int members) {
     member.name = "cs-" + std::to_string(i);
     member.files = std::make_unique<FakeFiles>();
     EXPECT_TRUE(member.files->CreateDirectory("/data").has_value());
+    member.files->SyncAll();
     StartMember(static_cast<size_t>(i));
   }
   for (size_t i = 0; i < members_.size(); ++i) WaitRegistered(i);

@@ -15,7 +15,7 @@
 #include "common/proto/chunk.pb.h"
 #include "common/proto/control.pb.h"
 #include "common/rpc/rpc.h"
-#include "tests/unit/chunkserver/fake_files.h"
+#include "tests/support/fake_files.h"
 
 namespace shoal::test {
 

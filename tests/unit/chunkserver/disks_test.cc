@@ -9,7 +9,7 @@
 
 #include "chunkserver/store.h"
 #include "common/checksum.h"
-#include "tests/unit/chunkserver/fake_files.h"
+#include "tests/support/fake_files.h"
 
 namespace shoal {
 namespace {

@@ -6,7 +6,7 @@
 #include <random>
 
 #include "common/checksum.h"
-#include "tests/unit/chunkserver/fake_files.h"
+#include "tests/support/fake_files.h"
 
 namespace shoal {
 namespace {

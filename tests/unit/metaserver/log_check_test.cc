@@ -30,12 +30,12 @@ class LogCheckTest : public ::testing::Test {
     options.paranoid_checks = true;
     return leveldb::DB::Open(options, dir_, db);
   }
-  // Batches with transactions 1..count of 10 KiB each; from number `synced` + 1 on they know that `synced` is durable.
+  // Batches with transactions first..count of 10 KiB each; from number `synced` + 1 on they know that `synced` is durable.
   // `skip` is left out; the next one says that it follows `previous`.
-  void Write(uint64_t count, uint64_t synced, uint64_t skip = 0, uint64_t previous = 0) {
+  void Write(uint64_t count, uint64_t synced, uint64_t skip = 0, uint64_t first = 1, uint64_t previous = 0) {
     leveldb::DB* db = nullptr;
     ASSERT_TRUE(OpenDb(&db).ok());
-    for (uint64_t txn = 1; txn <= count; ++txn) {
+    for (uint64_t txn = first; txn <= count; ++txn) {
       if (txn == skip) continue;
       pb::CommitRecord record;
       record.set_txn(txn);
@@ -143,6 +143,58 @@ TEST_F(LogCheckTest, DamageInALogThatWasLeftForAnotherIsRefused) {
   EXPECT_TRUE(CheckLogs(dir_));
 }
 
+// What was before it is in tables.
+TEST_F(LogCheckTest, ALogThatIsDamagedFromItsBeginOnIsCutThere) {
+  Write(20, 5);
+  Write(30, 20, 0, 21);
+  Damage(100);
+  std::string log = LogPath();
+  Status checked = CheckLogs(dir_);
+  ASSERT_TRUE(checked) << ToString(checked.error());
+  EXPECT_EQ(fs::file_size(log), 0u);
+  EXPECT_FALSE(fs::exists(dir_ + ".check"));
+  EXPECT_EQ(LastTxn(), 20u);
+}
+
+TEST_F(LogCheckTest, ALogThatLostADurableBeginIsRefused) {
+  Write(20, 5);
+  Write(30, 21, 0, 21);
+  Damage(100);
+  Status checked = CheckLogs(dir_);
+  ASSERT_FALSE(checked);
+  EXPECT_EQ(checked.error().code, ErrorCode::kCorrupt);
+}
+
+// Deleted, but the directory was not synced: they come back, damaged or with gaps between them.
+TEST_F(LogCheckTest, LogsThatAreInTablesDoNotCount) {
+  Write(20, 5);
+  std::string old = LogPath();
+  fs::copy_file(old, dir_ + "/kept");
+  Write(40, 25, 0, 21);
+  Write(60, 45, 0, 41);
+  fs::rename(dir_ + "/kept", old);
+  EXPECT_TRUE(CheckLogs(dir_));
+  fs::resize_file(old, 100000);
+  fs::resize_file(old, 300000);
+  EXPECT_TRUE(CheckLogs(dir_));
+  EXPECT_EQ(LastTxn(), 60u);
+}
+
+// LevelDB had not synced it: the power failed while it wrote it.
+TEST_F(LogCheckTest, ADamagedLastRecordOfTheManifestIsCut) {
+  Write(20, 5);
+  std::string manifest;
+  for (const auto& entry : fs::directory_iterator(dir_)) {
+    if (entry.path().filename().string().starts_with("MANIFEST")) manifest = entry.path();
+  }
+  auto size = fs::file_size(manifest);
+  std::ofstream(manifest, std::ios::app | std::ios::binary) << std::string("crc!\x20\x00\x01", 7) + std::string(0x20, '?');
+  Status checked = CheckLogs(dir_);
+  ASSERT_TRUE(checked) << ToString(checked.error());
+  EXPECT_EQ(fs::file_size(manifest), size);
+  EXPECT_EQ(LastTxn(), 20u);
+}
+
 TEST_F(LogCheckTest, FilesThatAreNoLogsAreLeftAlone) {
   Write(20, 5);
   for (const char* name : {".log", "x.log", "1.log2", "99999999999999999999999999.log"}) std::ofstream(dir_ + "/" + name) << name;
@@ -150,12 +202,12 @@ TEST_F(LogCheckTest, FilesThatAreNoLogsAreLeftAlone) {
 }
 
 TEST_F(LogCheckTest, AStepThatIsMeantIsNone) {
-  Write(10, 2, 6, 5);
+  Write(10, 2, 6, 1, 5);
   EXPECT_TRUE(CheckLogs(dir_).has_value());
 }
 
 TEST_F(LogCheckTest, AStepFromElsewhereIsAGap) {
-  Write(10, 2, 6, 4);
+  Write(10, 2, 6, 1, 4);
   EXPECT_FALSE(CheckLogs(dir_).has_value());
 }
 
