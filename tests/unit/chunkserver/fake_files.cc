@@ -79,6 +79,9 @@ class FakeFile : public File {
     std::lock_guard guard(files_.mutex_);
     TRY(files_.Check("truncate", path_));
     node_->size = size;
+    auto behind = node_->pages.lower_bound((size + kPage - 1) / kPage);
+    files_.pages_in_use_ -= static_cast<uint64_t>(std::distance(behind, node_->pages.end()));
+    node_->pages.erase(behind, node_->pages.end());
     return {};
   }
   Status PunchHole(uint64_t offset, uint64_t length) override {
