@@ -36,7 +36,13 @@ Status CheckName(const Replica& replica, ReplicaFile& open) {
   if ((*file)->Number() != open.file().Number()) {
     return Fail(ErrorCode::kCorrupt, "another file has been put in its place");
   }
-  return {};
+  Page page;
+  (*file)->DropCached(0, page.size());
+  TRY_ASSIGN(size_t n, (*file)->Read(0, page));
+  auto header = ReplicaHeader::Decode(page);
+  if (n < page.size() || !header || (header->chunk == replica.chunk && header->instance == replica.instance)) return {};
+  return Fail(ErrorCode::kCorrupt,
+              fmt::format("the header is of chunk {:016x} instance {:x}", header->chunk.value, header->instance.value));
 }
 
 // Nothing is locked. `in_places`: what is corrupt is a part of it.
