@@ -151,6 +151,10 @@ Result<ReplicaState> ReplicaState::Decode(const Page& page) {
   return state;
 }
 
+bool IsBlank(const Page& page) {
+  return std::all_of(page.begin(), page.end(), [](uint8_t byte) { return byte == 0; });
+}
+
 void TablePage::Seal() { checksum = Checksum(entries.data(), sizeof entries); }
 
 bool TablePage::Blank() const {

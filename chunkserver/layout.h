@@ -35,6 +35,7 @@ inline constexpr uint32_t RegionOf(uint32_t block) { return block / (kRegionByte
 using RegionSet = std::bitset<kRegions>;
 
 using Page = std::array<uint8_t, 4096>;
+bool IsBlank(const Page& page);  // zeros
 
 // The header page: magic "SHOALREP" | u32 format | u32 block size | u64 chunk size | u64 chunk | u64 instance |
 // u32 version | u32 0 | 40 bytes cluster uuid (text, padded with zeros) | ... | at 504 the XXH3-64 of the page without

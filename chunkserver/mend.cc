@@ -1,5 +1,8 @@
-// Mending header and table of a replica file. A page that was damaged is written again as it was where that can be
+// Mending header, state and table of a replica file. A page that was damaged is written again as it was where that can be
 // proven; else its blocks are made unreadable one by one, so that each can be taken from another replica.
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <bit>
 
 #include "chunkserver/replica_file.h"
@@ -41,15 +44,32 @@ bool FindSealed(TablePage& page, const std::vector<Guess>& guesses) {
 
 }  // namespace
 
+// Of a file that ends inside its table nothing can be said block by block; of one that is in doubt too, what is missing
+// could be taken for what was being written. Else the data behind the end is missing, and the table knows of what.
 Result<uint32_t> ReplicaFile::Mend(bool all) {
   uint32_t mended = 0;
+  TRY_ASSIGN(const uint64_t size, file_->Size());
+  if (size < TablePageOffset(kTablePages) || (size < kReplicaFileSize && doubted())) {
+    return Fail(ErrorCode::kCorrupt, fmt::format("the file is cut off: it has {} bytes", size));
+  }
   TRY_ASSIGN(bool header, MendHeader());
-  mended += header;
+  TRY_ASSIGN(bool state, MendState());
+  mended += header + state;
   for (uint32_t p = 0; p < kTablePages; ++p) {
-    TRY_ASSIGN(bool page, MendTablePage(p, all));
+    TRY_ASSIGN(bool page, MendTablePage(p, all, size < kReplicaFileSize));
     mended += page;
   }
-  return mended;
+  if (size == kReplicaFileSize) return mended;
+  TRY(file_->Truncate(kReplicaFileSize));
+  unsynced_ = true;
+  return mended + 1;
+}
+
+// Behind the end of a file that was cut off there are zeros. The bytes that are there.
+Result<size_t> ReplicaFile::ReadWithZeros(uint64_t offset, std::span<uint8_t> into) {
+  TRY_ASSIGN(size_t n, file_->Read(offset, into));
+  std::fill(into.begin() + static_cast<ptrdiff_t>(n), into.end(), 0);
+  return n;
 }
 
 // What it must say is known since the file was opened.
@@ -57,6 +77,9 @@ Result<bool> ReplicaFile::MendHeader() {
   Page page;
   TRY(ReadExactly(*file_, 0, page, Wait::kYes, "header"));
   auto now = ReplicaHeader::Decode(page);
+  if (now && (now->chunk != header_.chunk || now->instance != header_.instance)) {
+    return Fail(ErrorCode::kCorrupt, "the header is that of another replica");
+  }
   if (now || now.error().code != ErrorCode::kCorrupt) return false;
   header_.Encode(page);
   TRY(file_->Write(0, page));
@@ -65,7 +88,49 @@ Result<bool> ReplicaFile::MendHeader() {
   return true;
 }
 
-Result<bool> ReplicaFile::MendTablePage(uint32_t p, bool all) {
+// Written with sequence s: in place (s + 1) % 2. The newest is in memory; of the other nothing is ever used again.
+Result<bool> ReplicaFile::MendState() {
+  std::lock_guard lock(state_mutex_);
+  bool mended = false;
+  for (uint64_t older : {0, 1}) {
+    Page page;
+    const uint64_t at = kStateOffset + (state_.sequence + 1 + older) % 2 * 4096;
+    TRY(ReadExactly(*file_, at, page, Wait::kYes, "state"));
+    if (ReplicaState::Decode(page) || (older && state_.sequence == 1 && IsBlank(page))) continue;
+    if (older) {
+      TRY(WriteState());
+    } else {
+      state_.Encode(page);
+      TRY(file_->Write(at, page));
+    }
+    mended = true;
+  }
+  unsynced_ = unsynced_ || mended;
+  if (mended) header_damaged_ = false;
+  return mended;
+}
+
+Status ReplicaFile::CheckPages() {
+  TRY_ASSIGN(uint64_t size, file_->Size());
+  if (size != kReplicaFileSize) {
+    return Fail(ErrorCode::kCorrupt, fmt::format("the file has {} bytes, not {}", size, kReplicaFileSize));
+  }
+  TRY(CheckHeader(Wait::kYes));
+  std::lock_guard lock(state_mutex_);
+  for (uint64_t older : {0, 1}) {
+    Page page;
+    TRY(ReadExactly(*file_, kStateOffset + (state_.sequence + 1 + older) % 2 * 4096, page, Wait::kYes, "state"));
+    auto state = ReplicaState::Decode(page);
+    if (!state && older && state_.sequence == 1 && IsBlank(page)) continue;
+    if (!state) return Fail(ErrorCode::kCorrupt, "a state page does not match its checksum");
+    if (older || state->sequence == state_.sequence) continue;
+    return Fail(ErrorCode::kCorrupt, "the state page is of an earlier time");
+  }
+  return {};
+}
+
+// `cut_off`: blocks are missing behind the file's end, and prove nothing.
+Result<bool> ReplicaFile::MendTablePage(uint32_t p, bool all, bool cut_off) {
   TablePage page;
   std::span<uint8_t> bytes(reinterpret_cast<uint8_t*>(&page), sizeof page);
   TRY(ReadExactly(*file_, TablePageOffset(p), bytes, Wait::kYes, "checksum table"));
@@ -78,11 +143,11 @@ Result<bool> ReplicaFile::MendTablePage(uint32_t p, bool all) {
     uint64_t entry = page.entries[block - first];
     Page data;
     if (entry == 0) continue;
-    TRY(ReadExactly(*file_, kDataOffset + uint64_t{block} * kBlockSize, data, Wait::kYes, "data"));
+    TRY(ReadWithZeros(kDataOffset + uint64_t{block} * kBlockSize, data));
     uint64_t sum = BlockChecksum(data.data(), data.size());
     if (sum != entry) guesses.push_back({block - first, entry, sum});
   }
-  const bool proven = !gone && FindSealed(page, guesses);
+  const bool proven = !gone && !cut_off && FindSealed(page, guesses);
   if (!proven) {
     if (!all) return false;
     // Entries that their blocks match are right. The others are not known; zero would say that a block was never written.

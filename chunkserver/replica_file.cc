@@ -51,6 +51,8 @@ Result<std::unique_ptr<ReplicaFile>> ReplicaFile::Load(std::unique_ptr<File> fil
   bool use_second = second && (!first || second->sequence > first->sequence);
   auto decoded = ReplicaHeader::Decode(pages[0]);
   bool damaged = !decoded && decoded.error().code == ErrorCode::kCorrupt && (first || second);
+  // One that was never written is blank; it is the second.
+  bool state_damaged = (first || second) && (!first || (!second && !(IsBlank(pages[2]) && first->sequence == 1)));
   if (damaged) {
     // All that it says is known from elsewhere.
     ReplicaHeader expected{chunk, instance, (use_second ? *second : *first).version, cluster_uuid};
@@ -67,7 +69,7 @@ Result<std::unique_ptr<ReplicaFile>> ReplicaFile::Load(std::unique_ptr<File> fil
   }
   if (!first && !second) return Fail(ErrorCode::kCorrupt, "neither state page is valid");
   auto loaded = std::make_unique<ReplicaFile>(std::move(file), header, use_second ? *second : *first, boot);
-  loaded->header_damaged_ = damaged;
+  loaded->header_damaged_ = damaged || state_damaged;
   return loaded;
 }
 

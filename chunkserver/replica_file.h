@@ -64,8 +64,8 @@ struct ReadBlocks {
 // A file with dirty regions of another run of the operating system is doubted: what does not match in them is kNotReady
 // then, until a recovery has found or made the right bytes (FindDoubtful, Accept) and raises the version.
 //
-// Damage: what does not match its checksum is an error until it is written anew. Mend brings back pages of the header and
-// the table of which it can be proven what they were.
+// Damage: what does not match its checksum is an error until it is written anew. Mend brings back pages of the header, the
+// state and the table of which it can be proven what they were.
 class ReplicaFile {
  public:
   // `header` is what the page must say, each time it is read again.
@@ -102,11 +102,14 @@ class ReplicaFile {
   // The number of blocks whose entry was corrected.
   Result<uint32_t> Settle(const std::vector<BlockChange>& changes);
 
-  // Header and table: damaged pages are written anew as they were, where their checksums prove what that was. `all`: a page
-  // of which that is not known is made valid too, its blocks unreadable unless they match their entries; only to be used
-  // when what is missing is taken from others next. A write, as far as Replica::io is concerned. The number of pages.
+  // Header, state, table and the file's length: damaged pages are written anew as they were, where their checksums prove
+  // what that was. `all`: a page of which that is not known is made valid too, its blocks unreadable unless they match
+  // their entries; only to be used when what is missing is taken from others next. A write, as far as Replica::io is
+  // concerned. The number of pages. kCorrupt: it can't be mended, the file is another replica's.
   Result<uint32_t> Mend(bool all);
-  // The header did not match its checksum when the file was opened, and was not mended yet.
+  // Whether header, state and the file's length are as they must be; of the table and the data nothing is read.
+  Status CheckPages();
+  // The header or a state page did not match its checksum when the file was opened, and was not mended yet.
   bool header_damaged() const { return header_damaged_.load(std::memory_order_relaxed); }
 
   bool doubted() const { return doubted_.load(std::memory_order_relaxed); }
@@ -133,8 +136,10 @@ class ReplicaFile {
  private:
   friend class TableEditor;
   static Status ReadExactly(File& file, uint64_t offset, std::span<uint8_t> into, Wait wait, const char* what);
+  Result<size_t> ReadWithZeros(uint64_t offset, std::span<uint8_t> into);
   Result<bool> MendHeader();
-  Result<bool> MendTablePage(uint32_t page, bool all);
+  Result<bool> MendState();
+  Result<bool> MendTablePage(uint32_t page, bool all, bool cut_off);
   Status WriteState();
   Status Announce(const RegionSet& regions);
   bool InDoubt(uint32_t first_block, uint32_t end_block) const;

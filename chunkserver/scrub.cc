@@ -26,27 +26,21 @@ Result<std::shared_ptr<ReplicaFile>> OpenFile(ReplicaStore& store, const std::sh
   return Fail(ErrorCode::kOverloaded, "too few files can be open");
 }
 
-// What stands under its name: an open file shows nothing of that. `in_places`: only the header is damaged.
-Status CheckName(const Replica& replica, bool* in_places) {
+// What stands under its name: an open file shows nothing of that.
+Status CheckName(const Replica& replica, ReplicaFile& open) {
   auto file = replica.disk.files().Open(replica.disk.ReplicaPath(replica.chunk, replica.instance), Files::Mode::kRead);
   if (!file && file.error().code == ErrorCode::kNotFound) {
     return Fail(ErrorCode::kNoReplica, "the replica's file is gone: " + file.error().message);
   }
   if (!file) return Fail(file.error());
-  TRY_ASSIGN(uint64_t size, (*file)->Size());
-  if (size < kReplicaFileSize) {
-    return Fail(ErrorCode::kCorrupt, fmt::format("the file is cut off: it has {} bytes of {}", size, kReplicaFileSize));
+  if ((*file)->Number() != open.file().Number()) {
+    return Fail(ErrorCode::kCorrupt, "another file has been put in its place");
   }
   Page page;
   (*file)->DropCached(0, page.size());
   TRY_ASSIGN(size_t n, (*file)->Read(0, page));
-  if (n < page.size()) return Fail(ErrorCode::kCorrupt, "the file ends inside the header");
   auto header = ReplicaHeader::Decode(page);
-  if (!header) {
-    *in_places = true;
-    return Fail(std::move(header).error());
-  }
-  if (header->chunk == replica.chunk && header->instance == replica.instance) return {};
+  if (n < page.size() || !header || (header->chunk == replica.chunk && header->instance == replica.instance)) return {};
   return Fail(ErrorCode::kCorrupt,
               fmt::format("the header is of chunk {:016x} instance {:x}", header->chunk.value, header->instance.value));
 }
@@ -88,11 +82,12 @@ Result<ScrubbedTable> ScrubTable(ReplicaStore& store, const std::shared_ptr<Repl
   bool in_places = false;
   {
     std::shared_lock io(replica->io);  // the table and the write number belong together
-    good = CheckName(*replica, &in_places);
     (*file)->file().DropCached(0, kDataOffset);
+    good = CheckName(*replica, **file);
+    in_places = good.has_value();
+    if (good) good = (*file)->CheckPages();
     auto table = good ? (*file)->ReadTable() : Result<std::vector<uint64_t>>(Fail(good.error()));
     if (!table) {
-      in_places |= good.has_value();
       good = Fail(table.error());
     } else {
       result.entries = std::move(*table);

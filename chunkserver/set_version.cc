@@ -134,7 +134,11 @@ Task<Status> Service::Prepare(std::shared_ptr<Replica> replica, std::shared_ptr<
       return file->Mend(true);
     });
     Result<uint32_t> mended = co_await mend;
-    if (!mended) co_return Fail(std::move(mended).error());
+    if (!mended) {
+      // It is no source for anybody; the others may be.
+      if (mended.error().code == ErrorCode::kCorrupt) node_.store->MarkBad(replica, mended.error());
+      co_return Fail(std::move(mended).error());
+    }
   }
   if (file->doubted()) {
     CO_TRY(co_await Settle(replica, file, message));

@@ -94,10 +94,11 @@ void ReplicaStore::ReadOneHeader(uint32_t index, ChunkId chunk, InstanceId insta
   ChunkVersion version;
   if (file) {
     if (auto bytes = (*file)->AllocatedBytes()) disk.AddUsed(static_cast<int64_t>(*bytes));
+    if (!IsItsFile(chunk, instance, **file)) bad = Fail(ErrorCode::kCorrupt, "another file has been put in its place");
     auto loaded = ReplicaFile::Load(std::move(*file), chunk, instance, cluster(), disk.files().BootId());
     if (loaded) version = (*loaded)->header().version;
-    if (!loaded) bad = Fail(loaded.error());
-    if (loaded && (*loaded)->header_damaged()) damaged = Fail(ErrorCode::kCorrupt, "the header page does not match its checksum");
+    if (!loaded && bad) bad = Fail(loaded.error());
+    if (loaded && (*loaded)->header_damaged()) damaged = Fail(ErrorCode::kCorrupt, "the header or the state does not match its checksum");
   } else {
     bad = Fail(file.error());
   }
@@ -111,6 +112,17 @@ void ReplicaStore::ReadOneHeader(uint32_t index, ChunkId chunk, InstanceId insta
   }
   if (replica && !bad) MarkBad(replica, bad.error());
   if (replica && !damaged) MarkDamaged(replica, damaged.error());
+}
+
+// A file that was put in the place of another one, while this process knew of that, is another time's or another replica's.
+bool ReplicaStore::IsItsFile(ChunkId chunk, InstanceId instance, File& file) {
+  const uint64_t number = file.Number();
+  Shard& shard = ShardOf(chunk);
+  std::lock_guard lock(shard.mutex);
+  Entry* entry = FindEntry(shard, chunk, instance);
+  if (!entry || number == 0) return true;
+  if (entry->file == 0) entry->file = number;
+  return entry->file == number;
 }
 
 ReplicaStore::Entry* ReplicaStore::FindEntry(Shard& shard, ChunkId chunk, InstanceId instance) {
@@ -197,7 +209,8 @@ Status ReplicaStore::Add(std::shared_ptr<Replica> replica, std::unique_ptr<Repli
     }
     uint32_t index = 0;
     while (disks_[index].get() != &replica->disk) ++index;
-    shard.entries.emplace(replica->chunk.value, Entry{replica->instance, replica->version, index, false, replica});
+    shard.entries.emplace(replica->chunk.value, Entry{replica->instance, replica->version, index, false, replica,
+                                                      replica->file->file().Number()});
   }
   replica->disk.AddReplicas(1);
   Opened(replica);

@@ -114,6 +114,7 @@ class ReplicaStore {
     uint32_t disk = 0;
     bool bad = false;
     std::shared_ptr<Replica> replica;  // once touched
+    uint64_t file = 0;                 // File::Number, once it was opened
   };
   // The chunks of one inventory bucket.
   struct Shard {
@@ -123,6 +124,7 @@ class ReplicaStore {
 
   Shard& ShardOf(ChunkId chunk) { return shards_[chunk.value & 0xff]; }
   void Erase(const Replica& replica);
+  bool IsItsFile(ChunkId chunk, InstanceId instance, File& file);
   Entry* FindEntry(Shard& shard, ChunkId chunk, InstanceId instance);
   std::shared_ptr<Replica> TouchedReplica(ChunkId chunk, Entry& entry);
   std::vector<std::shared_ptr<Replica>> ReplicasOn(const Disk& disk);

@@ -38,9 +38,14 @@ Status ReplicaStore::Load(const std::shared_ptr<Replica>& replica) {
     if (replica->dropped || !replica->exists) return Fail(ErrorCode::kNoReplica, "no replica of that chunk here");
   }
   auto file = OpenReplica(replica->disk, replica->disk.ReplicaPath(replica->chunk, replica->instance));
-  auto loaded = file ? ReplicaFile::Load(std::move(*file), replica->chunk, replica->instance, cluster(),
-                                           replica->disk.files().BootId())
-                     : Result<std::unique_ptr<ReplicaFile>>(Fail(file.error()));
+  Result<std::unique_ptr<ReplicaFile>> loaded;
+  if (!file) {
+    loaded = Fail(file.error());
+  } else if (!IsItsFile(replica->chunk, replica->instance, **file)) {
+    loaded = Fail(ErrorCode::kCorrupt, "another file has been put in its place");
+  } else {
+    loaded = ReplicaFile::Load(std::move(*file), replica->chunk, replica->instance, cluster(), replica->disk.files().BootId());
+  }
   if (!loaded) {
     io.unlock();
     Error why = loaded.error();
@@ -61,7 +66,7 @@ Status ReplicaStore::Load(const std::shared_ptr<Replica>& replica) {
   }
   io.unlock();
   if (damaged) {
-    MarkDamaged(replica, {ErrorCode::kCorrupt, "the header page does not match its checksum"});
+    MarkDamaged(replica, {ErrorCode::kCorrupt, "the header or the state does not match its checksum"});
     Mend(replica, *opened);
   }
   NoteVersion(*replica, version);
@@ -121,6 +126,7 @@ Status ReplicaStore::CreateFile(const std::shared_ptr<Replica>& replica) {
     std::lock_guard lock(replica->mutex);
     replica->exists = true;
     replica->file = std::move(*formatted);
+    IsItsFile(replica->chunk, replica->instance, replica->file->file());
   }
   Opened(replica);
   return {};

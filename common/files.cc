@@ -2,10 +2,12 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/uio.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -85,6 +87,22 @@ class PosixFile : public File {
     struct stat st;
     if (fstat(fd_, &st) != 0) return FailErrno("stat", path_);
     return static_cast<uint64_t>(st.st_blocks) * 512;
+  }
+
+  // Only where a file keeps its number for life; elsewhere (FUSE, NFS) it may have another one when it is opened again.
+  uint64_t Number() override {
+    struct statfs fs;
+    struct stat st;
+    if (fstatfs(fd_, &fs) != 0 || fstat(fd_, &st) != 0) return 0;
+    switch (static_cast<uint64_t>(fs.f_type)) {
+      case EXT4_SUPER_MAGIC:
+      case XFS_SUPER_MAGIC:
+      case BTRFS_SUPER_MAGIC:
+      case TMPFS_MAGIC:
+        return st.st_ino;
+      default:
+        return 0;
+    }
   }
 
   void DropCached(uint64_t offset, uint64_t length) override {

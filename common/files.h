@@ -35,6 +35,8 @@ class File {
   virtual Status PunchHole(uint64_t offset, uint64_t length) = 0;
   virtual Result<uint64_t> Size() = 0;
   virtual Result<uint64_t> AllocatedBytes() = 0;
+  // Tells it from every other file of its file system, whatever their names; 0: not known.
+  virtual uint64_t Number() { return 0; }
   // The next read of the range comes from the disk, as far as nothing there waits to be written.
   virtual void DropCached(uint64_t offset, uint64_t length) { (void)offset, (void)length; }
 };

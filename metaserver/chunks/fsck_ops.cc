@@ -43,7 +43,14 @@ class FsckOps::Judge final : public WalkVisitor {
     totals_.set_chunks(totals_.chunks() + 1);
     totals_.set_chunks_by_safety(safety, totals_.chunks_by_safety(safety) + 1);
     file_.set_safety(std::max(file_.safety(), safety));
-    if (IsTrouble(safety)) AddRange(index * kChunkSize, std::min((index + 1) * kChunkSize, file_.size()), safety);
+    if (!IsTrouble(safety)) return;
+    auto blocks = health_->LostBlocksOf(chunk);
+    if (safety != pb::LOST || blocks.empty()) blocks = {{0, kChunkSize / kBlockSize - 1}};
+    for (auto [first, last] : blocks) {
+      uint64_t begin = index * kChunkSize + uint64_t{first} * kBlockSize;
+      uint64_t end = index * kChunkSize + (uint64_t{last} + 1) * kBlockSize;
+      if (begin < file_.size()) AddRange(begin, std::min(end, file_.size()), safety);
+    }
   }
   void EndFile() override {
     totals_.set_files_by_safety(file_.safety(), totals_.files_by_safety(file_.safety()) + 1);

@@ -18,7 +18,7 @@ ClusterHealth::ClusterHealth(const ChunkState& state) {
   for (const auto& [chunk, instance] : state.bad->List()) {
     (state.bad->IsDamaged(instance) ? damaged_ : bad_).insert(instance);
   }
-  for (const auto& [chunk, blocks] : state.lost_blocks) lost_.insert(chunk);
+  for (const auto& [chunk, blocks] : state.lost_blocks) lost_[chunk] = blocks.ranges;
   for (InstanceId instance : state.stale) {
     if (bad_.contains(instance)) stale_.insert(instance);
   }
@@ -65,6 +65,11 @@ pb::Safety ClusterHealth::Judge(ChunkId chunk, const pb::ChunkRecord& record) co
   }
   if (live == 1) return pb::ONE_SERVER;
   return racks.size() == 1 && !racks.begin()->empty() ? pb::ONE_RACK : pb::SAFE;
+}
+
+std::vector<std::pair<uint32_t, uint32_t>> ClusterHealth::LostBlocksOf(ChunkId chunk) const {
+  auto it = lost_.find(chunk);
+  return it == lost_.end() ? std::vector<std::pair<uint32_t, uint32_t>>() : it->second;
 }
 
 void ClusterHealth::Fill(ChunkId chunk, const pb::ChunkRecord& record, uint64_t index, pb::ChunkHealth* out) const {

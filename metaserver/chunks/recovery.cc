@@ -17,6 +17,7 @@ constexpr int kAttempts = 5;                // each may find another source unre
 constexpr Duration kHopelessPause = 200ms;  // before "no replica is alive" is answered: the asker tries again at once
 constexpr Duration kLately = 5s;
 constexpr size_t kMaxFailed = 10000;
+constexpr size_t kMaxLostRanges = 64;  // of one chunk
 
 }  // namespace
 
@@ -366,7 +367,13 @@ void Recovery::FillOthers(const Plan& plan, const Member& member, const Member* 
 void Recovery::NoteLost(ChunkId chunk, const Plan& plan) {
   state_.lost_blocks.erase(chunk);
   if (plan.lost.empty() || state_.lost_blocks.size() >= kMaxFailed) return;
-  state_.lost_blocks[chunk] = {.first = plan.lost.front(), .count = plan.lost.size()};
+  LostBlocks& lost = state_.lost_blocks[chunk];
+  lost = {.first = plan.lost.front(), .count = plan.lost.size()};
+  for (uint32_t block : plan.lost) {
+    if (lost.ranges.empty() || lost.ranges.back().second + 1 != block) lost.ranges.emplace_back(block, block);
+    lost.ranges.back().second = block;
+  }
+  if (lost.ranges.size() > kMaxLostRanges) lost.ranges = {};
 }
 
 Task<void> Recovery::RaiseOne(Plan* plan, ChunkId chunk, Member* member, const Member* source) {

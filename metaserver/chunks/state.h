@@ -53,6 +53,7 @@ class UnsyncedIndex {
 struct LostBlocks {
   uint32_t first = 0;
   size_t count = 0;
+  std::vector<std::pair<uint32_t, uint32_t>> ranges;  // [first, last], ascending; none: too many to be kept
 };
 
 // Owner: ChunkService. Namespace thread only. The pointers are set in its constructor.

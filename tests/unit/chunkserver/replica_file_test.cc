@@ -129,6 +129,71 @@ TEST_F(ReplicaFileTest, DamagedPagesAreMended) {
   EXPECT_EQ(*file_->Mend(true), 0u) << "nothing is damaged";
 }
 
+// Both state pages must be right, though one of them is enough to go on with.
+TEST_F(ReplicaFileTest, DamagedStateIsFoundAndMended) {
+  Apply(Data(0, Pattern(kBlockSize, 3)));
+  ASSERT_TRUE(file_->Sync(1).has_value());
+  ASSERT_TRUE(file_->SetVersion(ChunkVersion{2}).has_value());  // both pages are in use now
+  ASSERT_TRUE(file_->CheckPages().has_value());
+  for (uint64_t page : {kStateOffset, kStateOffset + 4096}) {
+    files_.FlipBit("/r", page + 20);
+    EXPECT_EQ(file_->CheckPages().error().code, ErrorCode::kCorrupt);
+    file_ = std::move(*Load());
+    EXPECT_TRUE(file_->header_damaged());
+    EXPECT_EQ(*file_->Mend(false), 1u);
+    EXPECT_TRUE(file_->CheckPages().has_value());
+    EXPECT_FALSE(file_->header_damaged());
+    file_ = std::move(*Load());
+    EXPECT_FALSE(file_->header_damaged());
+  }
+}
+
+TEST_F(ReplicaFileTest, WhatWasAppendedGoesAway) {
+  auto raw = files_.Open("/r", Files::Mode::kReadWrite);
+  ASSERT_TRUE((*raw)->Write(kReplicaFileSize, std::array<uint8_t, 3>{1, 2, 3}).has_value());
+  EXPECT_EQ(file_->CheckPages().error().code, ErrorCode::kCorrupt);
+  EXPECT_EQ(*file_->Mend(false), 1u);
+  EXPECT_TRUE(file_->CheckPages().has_value());
+}
+
+// What was cut off is unreadable, not zeros; the rest is as it was.
+TEST_F(ReplicaFileTest, AFileThatWasCutOffIsMended) {
+  std::string bytes = Pattern(4 * kBlockSize, 3);
+  const uint32_t far = 600 * kBlockSize;  // on the second page of the table
+  for (uint64_t size : {kDataOffset + 3 * kBlockSize, uint64_t{kDataOffset} - 100, TablePageOffset(kTablePages)}) {
+    SCOPED_TRACE(size);
+    Apply(Data(0, bytes));
+    Apply(Data(far, bytes));
+    auto raw = files_.Open("/r", Files::Mode::kReadWrite);
+    ASSERT_TRUE((*raw)->Truncate(size).has_value());
+    EXPECT_EQ(file_->CheckPages().error().code, ErrorCode::kCorrupt);
+    ASSERT_GT(*file_->Mend(true), 0u);
+    ASSERT_TRUE(file_->CheckPages().has_value());
+    if (size > kDataOffset) {
+      EXPECT_EQ(Read(0, 3 * kBlockSize), bytes.substr(0, 3 * kBlockSize));
+    }
+    for (uint32_t at : {3 * kBlockSize, far}) {
+      auto read = file_->Read(at, kBlockSize, ReplicaFile::Wait::kYes, true);
+      ASSERT_FALSE(read.has_value()) << at;
+      EXPECT_EQ(read.error().code, ErrorCode::kCorrupt);
+    }
+    Apply(Data(0, bytes));
+    EXPECT_TRUE(Read(0, 4 * kBlockSize) == bytes);
+  }
+  auto raw = files_.Open("/r", Files::Mode::kReadWrite);
+  ASSERT_TRUE((*raw)->Truncate(TablePageOffset(kTablePages) - 1).has_value());
+  EXPECT_EQ(file_->Mend(true).error().code, ErrorCode::kCorrupt) << "of its table a part is missing";
+}
+
+TEST_F(ReplicaFileTest, AnotherReplicasBytesCantBeMended) {
+  Page page;
+  ReplicaHeader{ChunkId{0x77}, InstanceId{0x88}, ChunkVersion{1}, "cluster-1"}.Encode(page);
+  auto raw = files_.Open("/r", Files::Mode::kReadWrite);
+  ASSERT_TRUE((*raw)->Write(0, page).has_value());
+  EXPECT_EQ(file_->CheckPages().error().code, ErrorCode::kCorrupt);
+  EXPECT_EQ(file_->Mend(true).error().code, ErrorCode::kCorrupt);
+}
+
 // Of a page that is lost nothing is made up: its blocks are read where their entries prove them, else never again.
 TEST_F(ReplicaFileTest, APageThatCantBeProvenMakesNothingRight) {
   std::string bytes = Pattern(10 * kBlockSize, 3);
