@@ -7,6 +7,7 @@
 #include <charconv>
 #include <vector>
 
+#include "common/files.h"
 #include "common/log.h"
 #include "common/proto/record.pb.h"
 #include "metaserver/backup/state_db.h"

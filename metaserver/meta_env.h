@@ -7,6 +7,7 @@
 #include <mutex>
 #include <string>
 
+#include "common/files.h"
 #include "common/result.h"
 #include "metaserver/state_files.h"
 

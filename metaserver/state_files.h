@@ -1,11 +1,14 @@
 // Where a metaserver's state is kept: the seam for tests.
 #pragma once
 
-#include "common/files.h"
-
 namespace leveldb {
 class Env;
 }
+
+namespace shoal {
+class Files;
+Files& RealFiles();
+}  // namespace shoal
 
 namespace shoal::meta {
 

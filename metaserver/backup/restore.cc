@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "common/files.h"
 #include "common/log.h"
 #include "common/proto/record.pb.h"
 #include "metaserver/backup/state_db.h"

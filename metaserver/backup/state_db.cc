@@ -8,6 +8,7 @@
 
 #include <filesystem>
 
+#include "common/files.h"
 #include "metaserver/log_check.h"
 
 namespace shoal::meta {

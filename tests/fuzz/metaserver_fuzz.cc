@@ -193,7 +193,7 @@ class Run {
         connection_(std::make_shared<FakeConnection>(h_.loop(), h_.context().rpc, role, seed)) {
     pb::OpenSessionRequest open;
     open.set_client_uuid("run-" + std::to_string(++runs_));
-    Start(pb::OPEN_SESSION, open.SerializeAsString());
+    Start(pb::OPEN_SESSION, open.SerializeAsString(), kPatience);  // durable before it is answered
     CHECK(connection_->Wait(sent_, 0, kPatience));
     TakeAnswers();
     CHECK(sessions_.size() == 1);
@@ -231,6 +231,8 @@ class Run {
   // which is what their number asks for. Slot 0 is for this alone.
   bool SetCaller(ProtoMessage& request, uint8_t how) {
     const auto* with = request.GetReflection();
+    // Who has seen a later incarnation ends this metaserver for good.
+    if (const auto* field = request.GetDescriptor()->FindFieldByName("incarnation")) with->ClearField(&request, field);
     const auto* caller_field = request.GetDescriptor()->FindFieldByName("caller");
     if (!caller_field) {
       const auto* session = request.GetDescriptor()->FindFieldByName("session");
@@ -255,11 +257,11 @@ class Run {
     connection_->Wait(sent_, 0, 2 * kDeadline);
     TakeAnswers();
   }
-  void Start(pb::Method method, const std::string& bytes) {
+  void Start(pb::Method method, const std::string& bytes, Duration deadline = kDeadline) {
     ++sent_;
     h_.loop().Sync([&] {
       const Dispatcher::Handler* handler = h_.context().dispatcher.Find(method);
-      Request request(connection_, sent_, method, std::chrono::steady_clock::now() + kDeadline, Buffer::CopyOf(bytes),
+      Request request(connection_, sent_, method, std::chrono::steady_clock::now() + deadline, Buffer::CopyOf(bytes),
                       {}, 0);
       if (handler) (*handler)(std::move(request));
     });
