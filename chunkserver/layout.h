@@ -26,6 +26,9 @@ inline constexpr uint32_t kTablePages = (kBlocksPerChunk + kEntriesPerPage - 1) 
 inline constexpr uint64_t kDataOffset = 256 << 10;
 inline constexpr uint64_t kReplicaFileSize = kDataOffset + kChunkSize;
 
+// Of the two state pages, which are written by turns, the one for this sequence number.
+inline constexpr uint64_t StatePageOffset(uint64_t sequence) { return kStateOffset + (sequence + 1) % 2 * 4096; }
+
 static_assert(kTableOffset + kTablePages * 4096ull <= kDataOffset);
 
 // What the write-intent bitmap has a bit for.

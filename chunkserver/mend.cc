@@ -88,13 +88,13 @@ Result<bool> ReplicaFile::MendHeader() {
   return true;
 }
 
-// Written with sequence s: in place (s + 1) % 2. The newest is in memory; of the other nothing is ever used again.
+// The newest is in memory; of the other nothing is ever used again.
 Result<bool> ReplicaFile::MendState() {
   std::lock_guard lock(state_mutex_);
   bool mended = false;
   for (uint64_t older : {0, 1}) {
     Page page;
-    const uint64_t at = kStateOffset + (state_.sequence + 1 + older) % 2 * 4096;
+    const uint64_t at = StatePageOffset(state_.sequence + older);
     TRY(ReadExactly(*file_, at, page, Wait::kYes, "state"));
     if (ReplicaState::Decode(page) || (older && state_.sequence == 1 && IsBlank(page))) continue;
     if (older) {
@@ -119,7 +119,7 @@ Status ReplicaFile::CheckPages() {
   std::lock_guard lock(state_mutex_);
   for (uint64_t older : {0, 1}) {
     Page page;
-    TRY(ReadExactly(*file_, kStateOffset + (state_.sequence + 1 + older) % 2 * 4096, page, Wait::kYes, "state"));
+    TRY(ReadExactly(*file_, StatePageOffset(state_.sequence + older), page, Wait::kYes, "state"));
     auto state = ReplicaState::Decode(page);
     if (!state && older && state_.sequence == 1 && IsBlank(page)) continue;
     if (!state) return Fail(ErrorCode::kCorrupt, "a state page does not match its checksum");

@@ -400,7 +400,7 @@ Status ReplicaFile::WriteState() {
   ++state_.sequence;
   Page page;
   state_.Encode(page);
-  return file_->Write(kStateOffset + (state_.sequence + 1) % 2 * 4096, page);
+  return file_->Write(StatePageOffset(state_.sequence), page);
 }
 
 Status ReplicaFile::SetVersion(ChunkVersion version) {

@@ -15,6 +15,7 @@ constexpr int kExec = 0x20;  // the kernel's __FMODE_EXEC: execve needs no permi
 constexpr uint64_t kFirstExtents = 8;  // which an answer to OPEN tells
 
 bool Writes(int flags) { return (flags & O_ACCMODE) != O_RDONLY; }
+bool Appends(int flags, const WriteHow& how) { return how.append.value_or((flags & O_APPEND) != 0); }
 
 }  // namespace
 
@@ -131,12 +132,11 @@ Task<Result<uint64_t>> Engine::AddWhenPossible(Handle& handle, uint64_t offset, 
 
 std::optional<Result<uint64_t>> Engine::TryWrite(Handle& handle, uint64_t offset, const Buffer& data,
                                                  WriteHow how) {
-  return AddNow(handle, offset, data, how.kill_suid_sgid, how.append.value_or((handle.flags_ & O_APPEND) != 0));
+  return AddNow(handle, offset, data, how.kill_suid_sgid, Appends(handle.flags_, how));
 }
 
 Task<Result<uint64_t>> Engine::Write(Handle& handle, uint64_t offset, Buffer data, WriteHow how) {
-  return AddWhenPossible(handle, offset, std::move(data), how.kill_suid_sgid,
-                         how.append.value_or((handle.flags_ & O_APPEND) != 0));
+  return AddWhenPossible(handle, offset, std::move(data), how.kill_suid_sgid, Appends(handle.flags_, how));
 }
 
 Task<Result<uint64_t>> Engine::Append(Handle& handle, Buffer data) {

@@ -45,6 +45,13 @@ class HandInTest : public ::testing::Test {
     clients[id].uuid = uuid;
     return id;
   }
+  // All that is there is durable. The second session.
+  uint64_t StartWithTwo() {
+    Start();
+    const uint64_t second = NewClient("client-2");
+    Synced();
+    return second;
+  }
   void As(uint64_t session) {
     clients[h.session()].sequence = h.sequence();
     h.UseSession(session, clients[session].sequence);
@@ -149,9 +156,7 @@ TEST_F(HandInTest, EverythingIsThereAgain) {
 }
 
 TEST_F(HandInTest, SessionsAreMerged) {
-  Start();
-  uint64_t second = NewClient("client-2");
-  Synced();
+  const uint64_t second = StartWithTwo();
   uint64_t dir = fs.Mkdir(kRoot, "of-first")->inode();
   As(second);
   uint64_t file = fs.Create(dir, "of-second")->inode();
@@ -169,9 +174,7 @@ TEST_F(HandInTest, SessionsAreMerged) {
 }
 
 TEST_F(HandInTest, LateSessionIsExecutedThen) {
-  Start();
-  uint64_t second = NewClient("client-2");
-  Synced();
+  const uint64_t second = StartWithTwo();
   ASSERT_TRUE(fs.Mkdir(kRoot, "of-first"));
   As(second);
   uint64_t dir = fs.Mkdir(kRoot, "of-second")->inode();
@@ -220,9 +223,7 @@ TEST_F(HandInTest, OpenFilesAndOrphans) {
 }
 
 TEST_F(HandInTest, KilledWhileItCollects) {
-  Start();
-  uint64_t second = NewClient("client-2");
-  Synced();
+  const uint64_t second = StartWithTwo();
   uint64_t dir = fs.Mkdir(kRoot, "dir")->inode();
   As(second);
   ASSERT_TRUE(fs.Create(dir, "file"));
